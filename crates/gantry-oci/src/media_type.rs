@@ -1,0 +1,1 @@
+//! Media types of manifests, configurations and layers, OCI and Docker.
