@@ -1,0 +1,168 @@
+//! Images: list, inspect, history, delete and prune.
+
+use crate::container::{ContainerConfig, GraphDriver, Map, Set};
+use serde::{Deserialize, Serialize};
+
+/// One line of `GET /images/json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageSummary {
+    /// Containers that use it; -1: not counted.
+    pub containers: i64,
+    /// Unix seconds.
+    pub created: i64,
+    pub id: String,
+    pub labels: Option<Map>,
+    pub parent_id: String,
+    /// `name@digest`; empty, never `null`, in a list.
+    pub repo_digests: Option<Vec<String>>,
+    /// `name:tag`; empty, never `null`, in a list.
+    pub repo_tags: Option<Vec<String>>,
+    /// Bytes shared with other images; -1: not counted.
+    pub shared_size: i64,
+    /// Bytes.
+    pub size: i64,
+}
+
+impl Default for ImageSummary {
+    fn default() -> Self {
+        Self {
+            containers: -1,
+            created: 0,
+            id: String::new(),
+            labels: None,
+            parent_id: String::new(),
+            repo_digests: Some(Vec::new()),
+            repo_tags: Some(Vec::new()),
+            shared_size: -1,
+            size: 0,
+        }
+    }
+}
+
+/// `Config` of an image, as inspect shows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageContainerConfig {
+    pub user: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposed_ports: Option<Set>,
+    pub env: Option<Vec<String>>,
+    pub cmd: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<crate::container::HealthConfig>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub args_escaped: bool,
+    pub volumes: Option<Set>,
+    pub working_dir: String,
+    pub entrypoint: Option<Vec<String>>,
+    pub on_build: Option<Vec<String>>,
+    pub labels: Option<Map>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stop_signal: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shell: Option<Vec<String>>,
+}
+
+impl From<ContainerConfig> for ImageContainerConfig {
+    fn from(config: ContainerConfig) -> Self {
+        Self {
+            user: config.user,
+            exposed_ports: config.exposed_ports,
+            env: config.env,
+            cmd: config.cmd,
+            healthcheck: config.healthcheck,
+            args_escaped: config.args_escaped,
+            volumes: config.volumes,
+            working_dir: config.working_dir,
+            entrypoint: config.entrypoint,
+            on_build: config.on_build,
+            labels: config.labels,
+            stop_signal: config.stop_signal,
+            shell: config.shell,
+        }
+    }
+}
+
+/// `GET /images/{name}/json`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageInspect {
+    /// `sha256:<hex>`
+    pub id: String,
+    pub repo_tags: Vec<String>,
+    pub repo_digests: Vec<String>,
+    pub parent: String,
+    pub comment: String,
+    /// RFC 3339; left out where the image does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    pub docker_version: String,
+    pub author: String,
+    pub config: ImageContainerConfig,
+    pub architecture: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+    pub os: String,
+    #[serde(rename = "OsVersion", skip_serializing_if = "String::is_empty")]
+    pub os_version: String,
+    /// Bytes.
+    pub size: i64,
+    pub graph_driver: GraphDriver,
+    #[serde(rename = "RootFS")]
+    pub root_fs: RootFs,
+    pub metadata: ImageMetadata,
+}
+
+/// The layers of an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RootFs {
+    /// `layers`
+    #[serde(rename = "Type")]
+    pub kind: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+}
+
+/// What only this engine knows of an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageMetadata {
+    /// RFC 3339; Go's zero time (`0001-01-01T00:00:00Z`) where it never was.
+    pub last_tag_time: String,
+}
+
+/// One line of `GET /images/{name}/history`, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HistoryItem {
+    pub comment: String,
+    /// Unix seconds.
+    pub created: i64,
+    pub created_by: String,
+    /// The image's ID on the first line, `<missing>` below.
+    pub id: String,
+    /// Bytes.
+    pub size: i64,
+    pub tags: Option<Vec<String>>,
+}
+
+/// One line of `DELETE /images/{name}`: one of the two is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DeleteItem {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untagged: Option<String>,
+}
+
+/// `POST /images/prune`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PruneResponse {
+    pub images_deleted: Option<Vec<DeleteItem>>,
+    /// Bytes.
+    pub space_reclaimed: u64,
+}
