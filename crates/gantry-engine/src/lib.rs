@@ -5,5 +5,6 @@
 //! Start here: `Engine::open`, then `containers::start`.
 
 pub mod error;
+pub mod events;
 
 pub use error::{Error, ErrorKind, Result};
