@@ -12,4 +12,5 @@
 
 pub mod cgroup;
 pub mod shim_client;
+pub mod signal;
 pub mod spawn;

@@ -1,0 +1,323 @@
+//! `create`: a request becomes a record and a writable layer.
+//!
+//! Order of writes: the layer and the folder first, then the record that names them; without the record they are
+//! garbage that the next start of the daemon removes.
+
+use super::record::{Record, State};
+use super::{Container, Containers, defaults, mounts, names, validate};
+use crate::error::{Error, Result};
+use gantry_api::container::{ContainerConfig, CreateBody, CreateResponse};
+use gantry_store::snapshots::Base;
+use std::sync::Arc;
+
+pub(crate) const NAME_PATTERN: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
+
+/// Whether a text (without leading slash) can be a container's name.
+pub(crate) fn is_name(text: &str) -> bool {
+    text.len() > 1
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
+/// Docker's words for a name that is in use.
+pub(crate) fn name_taken(name: &str, owner: &str) -> String {
+    format!(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". \
+         You have to remove (or rename) that container to be able to reuse that name."
+    )
+}
+
+/// `10m`, `1.5g`, `1000`: bytes by powers of 1024 (Go's units.RAMInBytes).
+pub(crate) fn size_in_bytes(text: &str) -> Option<u64> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches('b').trim_end_matches('i');
+    let (number, factor) = match digits.char_indices().last()? {
+        (at, unit) if unit.is_ascii_alphabetic() => {
+            (&digits[..at], 1024_u64.pow(1 + "kmgtp".find(unit)? as u32))
+        }
+        _ => (digits, 1),
+    };
+    let number: f64 = number
+        .trim()
+        .parse()
+        .ok()
+        .filter(|n: &f64| n.is_finite() && *n >= 0.0)?;
+    Some((number * factor as f64) as u64)
+}
+
+/// The `attrs` of a container's log lines, from the log options `labels`, `env` and `tag`.
+pub(crate) fn log_attributes(record: &Record) -> Vec<(String, String)> {
+    let options = &record.host_config.log_config.config;
+    let mut attributes = Vec::new();
+    let listed = |name: &str| {
+        options
+            .get(name)
+            .map(|l| l.split(',').map(str::to_owned).collect::<Vec<_>>())
+    };
+    for label in listed("labels").unwrap_or_default() {
+        if let Some(value) = record.config.labels.as_ref().and_then(|l| l.get(&label)) {
+            attributes.push((label, value.clone()));
+        }
+    }
+    for name in listed("env").unwrap_or_default() {
+        let mut entries = record.config.env.iter().flatten();
+        if let Some(value) = entries.find_map(|e| e.split_once('=').filter(|(k, _)| *k == name)) {
+            attributes.push((name, value.1.to_owned()));
+        }
+    }
+    if let Some(tag) = options.get("tag") {
+        attributes.push(("tag".into(), tag.clone()));
+    }
+    attributes.sort();
+    attributes
+}
+
+/// 64 random hexadecimal digits that cannot be taken for a number.
+pub(crate) fn random_id() -> String {
+    loop {
+        let mut bytes = [0_u8; 32];
+        fill_random(&mut bytes);
+        let id: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        // A short ID of digits only would be read as a number by programs that look at it.
+        if id[..12].bytes().any(|b| b.is_ascii_alphabetic()) {
+            return id;
+        }
+    }
+}
+
+fn fill_random(bytes: &mut [u8]) {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        if let Ok(n) =
+            rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())
+        {
+            filled += n;
+        }
+    }
+}
+
+impl Containers {
+    /// Makes a container. Its image must be in the store: else `NotFound`, and the client pulls.
+    pub async fn create(
+        self: &Arc<Self>,
+        name: Option<&str>,
+        body: CreateBody,
+    ) -> Result<CreateResponse> {
+        let this = self.clone();
+        let name = name.map(str::to_owned);
+        crate::blocking(move || this.create_blocking(name.as_deref(), body)).await?
+    }
+
+    fn create_blocking(&self, name: Option<&str>, body: CreateBody) -> Result<CreateResponse> {
+        let CreateBody {
+            mut config,
+            mut host_config,
+            networking_config,
+        } = body;
+        let name = name
+            .map(|n| n.strip_prefix('/').unwrap_or(n))
+            .filter(|n| !n.is_empty());
+        if let Some(name) = name.filter(|n| !is_name(n)) {
+            return Err(Error::invalid(format!(
+                "Invalid container name ({name}), only {NAME_PATTERN} are allowed"
+            )));
+        }
+        validate::config(&config)?;
+        validate::host_config(&host_config)?;
+        self.check_links(&host_config)?;
+        let warnings = Vec::new();
+        defaults::host_config(
+            &mut host_config,
+            &self.context.settings.log_options,
+            self.context.settings.shm_size,
+            self.context.unified_cgroup,
+        );
+        let (base, image_id) = self.base_of(&mut config, &host_config)?;
+        super::spec::check_security_options(&host_config)?;
+        let mounts = mounts::parse(&host_config)?;
+        let id = random_id();
+        complete_config(&mut config, &host_config, &id)?;
+        let record = Record {
+            name: String::new(),
+            created: jiff::Timestamp::now(),
+            image_id,
+            config,
+            host_config,
+            networks: networking_config.endpoints_config,
+            base,
+            state: State::default(),
+            endpoint: None,
+            endpoint_id: String::new(),
+            mounts,
+            restart_count: 0,
+            id: id.clone(),
+        };
+        self.keep(record, name)?;
+        Ok(CreateResponse { id, warnings })
+    }
+
+    /// Other containers that the request names must be there.
+    fn check_links(&self, host_config: &gantry_api::container::HostConfig) -> Result<()> {
+        for link in host_config.links.iter().flatten() {
+            let name = link.split(':').next().unwrap_or_default();
+            self.find(name).map_err(|e| {
+                Error::invalid(format!("could not get container for {name}: {}", e.message))
+            })?;
+        }
+        if let Some(first) = host_config.volumes_from.iter().flatten().next() {
+            let name = first.split(':').next().unwrap_or_default();
+            self.find(name).map_err(|e| Error::invalid(e.message))?;
+            return Err(Error::new(
+                crate::ErrorKind::NotImplemented,
+                "--volumes-from: this version of Gantry has no volumes yet",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The file system that the container stands on; the image's configuration is merged into the request's.
+    fn base_of(
+        &self,
+        config: &mut ContainerConfig,
+        host: &gantry_api::container::HostConfig,
+    ) -> Result<(Base, String)> {
+        if !host.gantry_rootfs.is_empty() {
+            let dir = host.gantry_rootfs.strip_suffix(":O").ok_or_else(|| {
+                Error::invalid(format!(
+                    "rootfs {:?}: DIR:O is expected (a copy-on-write layer over the folder)",
+                    host.gantry_rootfs
+                ))
+            })?;
+            let path = std::path::PathBuf::from(dir);
+            if !path.is_absolute() || !path.is_dir() {
+                return Err(Error::invalid(format!(
+                    "rootfs {dir:?}: an absolute path of a folder is expected"
+                )));
+            }
+            return Ok((Base::Directory(path), String::new()));
+        }
+        if config.image.is_empty() {
+            // COMPAT: Docker makes a container without image and without files here.
+            return Ok((Base::Layers(Vec::new()), String::new()));
+        }
+        let image = self
+            .context
+            .store
+            .images
+            .find(&config.image)?
+            .ok_or_else(|| no_such_image(&config.image))?;
+        let own =
+            serde_json::to_value(&image.config).and_then(serde_json::from_value::<ContainerConfig>);
+        defaults::merge_image(
+            config,
+            own.map_err(|e| Error::caused("the image's configuration is broken", e))?,
+        );
+        Ok((Base::Layers(image.diff_ids), image.id.to_string()))
+    }
+
+    /// Names the container, makes its layer and folder, and writes the record.
+    fn keep(&self, mut record: Record, name: Option<&str>) -> Result<()> {
+        self.reserve_name(&mut record, name)?;
+        let made = self.make_files(&record);
+        if let Err(error) = made {
+            let _ = self.context.store.snapshots.remove(&record.id);
+            let _ = std::fs::remove_dir_all(self.context.container_dir(&record.id));
+            self.table_mut().by_name.remove(&record.name);
+            return Err(error);
+        }
+        self.context.tell(&record, "create", &[]);
+        self.insert(Arc::new(Container::new(record)));
+        Ok(())
+    }
+
+    fn make_files(&self, record: &Record) -> Result<()> {
+        self.context
+            .store
+            .snapshots
+            .prepare(&record.id, &record.base)?;
+        let dir = self.context.container_dir(&record.id);
+        std::fs::create_dir(&dir)
+            .map_err(|e| Error::caused(&format!("cannot make {}", dir.display()), e))?;
+        self.save(record)
+    }
+
+    fn reserve_name(&self, record: &mut Record, asked: Option<&str>) -> Result<()> {
+        let mut table = self.table_mut();
+        if let Some(name) = asked {
+            if let Some(owner) = table.by_name.get(name) {
+                return Err(Error::conflict(name_taken(name, owner)));
+            }
+            record.name = name.to_owned();
+        } else {
+            let mut random = [0_u8; 8];
+            for attempt in 0.. {
+                fill_random(&mut random);
+                record.name = names::generate(u64::from_ne_bytes(random), attempt / 4);
+                if !table.by_name.contains_key(&record.name) {
+                    break;
+                }
+            }
+        }
+        table.by_name.insert(record.name.clone(), record.id.clone());
+        Ok(())
+    }
+}
+
+/// Docker's words for an image that is not in the store.
+pub(crate) fn no_such_image(text: &str) -> Error {
+    match gantry_oci::Reference::parse(text) {
+        Ok(reference) => Error::not_found(format!(
+            "No such image: {}",
+            reference.or_latest().familiar()
+        )),
+        Err(error) => Error::invalid(error.to_string()),
+    }
+}
+
+/// What depends on the merged configuration: a command must be there; the host name has a default.
+fn complete_config(
+    config: &mut ContainerConfig,
+    host: &gantry_api::container::HostConfig,
+    id: &str,
+) -> Result<()> {
+    let empty = |list: &Option<Vec<String>>| list.as_ref().is_none_or(Vec::is_empty);
+    if empty(&config.entrypoint) && empty(&config.cmd) {
+        return Err(Error::invalid("no command specified"));
+    }
+    if config.hostname.is_empty() {
+        config.hostname = if host.network_mode == "host" || host.uts_mode == "host" {
+            rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned()
+        } else {
+            id[..12].to_owned()
+        };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size_in_bytes("10m"), Some(10 << 20));
+        assert_eq!(size_in_bytes("1.5kb"), Some(1536));
+        assert_eq!(size_in_bytes("1GiB"), Some(1 << 30));
+        assert_eq!(size_in_bytes("77"), Some(77));
+        assert_eq!(size_in_bytes("x"), None);
+        assert_eq!(size_in_bytes(""), None);
+    }
+
+    #[test]
+    fn names_that_are_taken_and_that_are_not() {
+        assert!(is_name("tx-a.b_1"));
+        assert!(!is_name("x"));
+        assert!(!is_name("-bad"));
+        assert!(!is_name("a/b"));
+    }
+}

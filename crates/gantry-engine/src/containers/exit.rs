@@ -1,0 +1,187 @@
+//! Watching over a running container: its shim tells the exit, or dies without a word.
+
+use super::record::{Record, Status};
+use super::{Container, Containers, lock};
+use gantry_runtime::cgroup::Cgroup;
+use gantry_runtime::shim_client::{self, ExitRecord, Found, Watch};
+use jiff::Timestamp;
+use std::sync::Arc;
+use tokio::io::AsyncReadExt;
+
+/// Exit code of a container whose shim was killed: what was left of it has been killed, too.
+const LOST: i32 = 137;
+
+impl Container {
+    /// Waits until the last run's shim is gone, so that its cgroup and its folder are free again.
+    pub(super) async fn supervisor_ended(&self) {
+        let handle = lock(&self.live).supervisor.take();
+        if let Some(handle) = handle {
+            let _ = handle.await;
+        }
+    }
+}
+
+impl Containers {
+    /// Watches a running container on a task of its own.
+    pub(super) fn supervise(self: &Arc<Self>, container: &Arc<Container>, watch: Watch) {
+        let this = self.clone();
+        let supervised = container.clone();
+        let task = tokio::spawn(async move { this.watch_over(&supervised, watch).await });
+        lock(&container.live).supervisor = Some(task);
+    }
+
+    async fn watch_over(self: &Arc<Self>, container: &Arc<Container>, watch: Watch) {
+        let mut told = false;
+        match async_socket(watch) {
+            Ok(mut socket) => {
+                let mut bytes = Vec::new();
+                let mut chunk = [0_u8; 256];
+                while let Ok(n) = socket.read(&mut chunk).await
+                    && n > 0
+                {
+                    bytes.extend_from_slice(&chunk[..n]);
+                    if !told && let Some(exit) = Watch::decode(&bytes) {
+                        told = true;
+                        self.ended(container, exit).await;
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(container = %container.id, %error, "cannot watch the shim")
+            }
+        }
+        if told {
+            // The shim is gone: what is left in its folder is of no use.
+            let run_dir = self.context.run_dir(&container.id);
+            let _ = crate::blocking(move || std::fs::remove_dir_all(run_dir)).await;
+        } else {
+            self.lost(container).await;
+        }
+        self.after_exit(container);
+    }
+
+    /// The shim died: the container is ended, and nothing of it stays in the kernel.
+    pub(super) async fn lost(self: &Arc<Self>, container: &Arc<Container>) {
+        tracing::warn!(container = %container.id, "the shim is gone: the container is ended");
+        let record = container.snapshot();
+        let cgroup = Cgroup {
+            path: self.context.cgroup_path(&record),
+        };
+        let run_dir = self.context.run_dir(&container.id);
+        let pidfd = lock(&container.live).pidfd.take();
+        let cleared = crate::blocking(move || {
+            if let Some(pidfd) = pidfd {
+                // Already gone: fine.
+                let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+            }
+            let destroyed = cgroup.destroy();
+            let written = match shim_client::find(&run_dir) {
+                Ok(Found::Exited(exit)) => Some(exit),
+                _ => None,
+            };
+            let _ = std::fs::remove_dir_all(run_dir);
+            (destroyed, written)
+        })
+        .await;
+        let mut exit = ExitRecord {
+            code: LOST,
+            oom_killed: false,
+            finished_at: std::time::SystemTime::now(),
+        };
+        match cleared {
+            Ok((destroyed, written)) => {
+                if let Err(error) = destroyed {
+                    tracing::error!(container = %container.id, %error, "cannot remove the cgroup");
+                }
+                exit = written.unwrap_or(exit);
+            }
+            Err(error) => {
+                tracing::error!(container = %container.id, %error, "cannot clear up after the shim")
+            }
+        }
+        self.ended(container, exit).await;
+    }
+
+    /// Notes an exit: gives back the network, writes the record, tells those who wait.
+    pub(super) async fn ended(self: &Arc<Self>, container: &Arc<Container>, exit: ExitRecord) {
+        let endpoint = container.record().endpoint.clone();
+        lock(&container.live).pidfd = None;
+        if endpoint.is_some() {
+            let (this, id, endpoint) = (self.clone(), container.id.clone(), endpoint.clone());
+            let _ = crate::blocking(move || this.disconnect(&id, endpoint.as_ref())).await;
+        }
+        let record = {
+            let mut record = container.record();
+            note_exit(&mut record, &exit);
+            record.clone()
+        };
+        if let Err(error) = self.save(&record) {
+            tracing::error!(container = %container.id, %error, "cannot record the exit");
+        }
+        self.tell_exit(&record, &exit, endpoint.is_some());
+        container.phase.send_modify(|phase| {
+            phase.exits += 1;
+            phase.alive = false;
+            phase.code = exit.code;
+        });
+    }
+
+    fn tell_exit(&self, record: &Record, exit: &ExitRecord, connected: bool) {
+        if exit.oom_killed {
+            self.context.tell(record, "oom", &[]);
+        }
+        let started = record.state.started_at.unwrap_or_default();
+        let finished = record.state.finished_at.unwrap_or_default();
+        let seconds = finished
+            .duration_since(started)
+            .as_secs()
+            .max(0)
+            .to_string();
+        self.context.tell(
+            record,
+            "die",
+            &[
+                ("exitCode", &exit.code.to_string()),
+                ("execDuration", &seconds),
+            ],
+        );
+        if connected {
+            self.context.tell_network("disconnect", &record.id);
+        }
+    }
+
+    /// What follows an exit by itself: the removal of a container with `--rm`.
+    pub(super) fn after_exit(self: &Arc<Self>, container: &Arc<Container>) {
+        if !container.record().host_config.auto_remove {
+            return;
+        }
+        let (this, container) = (self.clone(), container.clone());
+        tokio::spawn(async move {
+            let _turn = container.turn.lock().await;
+            if container.record().state.status.is_alive() {
+                return;
+            }
+            if let Err(error) = this.remove_in_turn(&container, true).await {
+                tracing::warn!(container = %container.id, %error, "cannot remove after the exit");
+            }
+        });
+    }
+}
+
+/// The exit in the record.
+pub(super) fn note_exit(record: &mut Record, exit: &ExitRecord) {
+    record.endpoint = None;
+    record.endpoint_id.clear();
+    let state = &mut record.state;
+    state.status = Status::Exited;
+    state.pid = 0;
+    state.exit_code = exit.code;
+    state.oom_killed = exit.oom_killed;
+    state.finished_at =
+        Some(Timestamp::try_from(exit.finished_at).unwrap_or_else(|_| Timestamp::now()));
+}
+
+fn async_socket(watch: Watch) -> std::io::Result<tokio::net::UnixStream> {
+    watch.socket.set_nonblocking(true)?;
+    tokio::net::UnixStream::from_std(watch.socket)
+}

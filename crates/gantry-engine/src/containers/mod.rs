@@ -1,0 +1,269 @@
+//! Containers: the table of them, and one file for each thing that is done to one.
+//!
+//! A request goes `create` (a [`record::Record`] in the database, a snapshot in the store) -> `start`
+//! (mount, network, [`spec`], spawner) -> `exit` (the shim's word, or its death) -> `remove`.
+//!
+//! Locks: [`Container::turn`] lets one operation at a time change a container (start, stop, remove) and may
+//! be held across awaits; [`Container::record`]'s and the table's mutexes are held for a few instructions only.
+
+pub mod attach;
+pub mod create;
+mod defaults;
+mod etc;
+mod exit;
+mod filters;
+pub mod inspect;
+pub mod list;
+mod mounts;
+pub mod names;
+pub mod phase;
+pub mod record;
+pub(crate) mod recover;
+pub mod remove;
+pub mod signal;
+pub mod spec;
+mod start;
+mod stop;
+mod validate;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use gantry_runtime::spawn::Attached;
+use phase::{Phase, WaitCondition};
+use record::Record;
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use tokio::sync::watch;
+
+/// One container in memory.
+#[derive(Debug)]
+pub struct Container {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    record: Mutex<Record>,
+    live: Mutex<Live>,
+    phase: watch::Sender<Phase>,
+    turn: tokio::sync::Mutex<()>,
+    /// Held while a start takes the waiting clients, so that none attaches in between and is forgotten.
+    gate: tokio::sync::Mutex<()>,
+}
+
+/// What is known of a container's processes; nothing of it is kept.
+#[derive(Debug, Default)]
+struct Live {
+    /// The first process, while it is alive.
+    pidfd: Option<OwnedFd>,
+    /// Clients that attached before the start.
+    waiting: Vec<Attached>,
+    /// The task that watches the shim; it ends when the shim is gone.
+    supervisor: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// Takes a mutex; a panic in another holder does not make the data unreadable (each change is one assignment).
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Container {
+    fn new(record: Record) -> Self {
+        let alive = record.state.status.is_alive();
+        let phase = Phase {
+            alive,
+            code: record.state.exit_code,
+            ..Phase::default()
+        };
+        Self {
+            id: record.id.clone(),
+            record: Mutex::new(record),
+            live: Mutex::default(),
+            phase: watch::Sender::new(phase),
+            turn: tokio::sync::Mutex::new(()),
+            gate: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The record, to be read or changed without waiting.
+    pub fn record(&self) -> MutexGuard<'_, Record> {
+        lock(&self.record)
+    }
+
+    /// A copy of the record.
+    pub fn snapshot(&self) -> Record {
+        self.record().clone()
+    }
+}
+
+/// The table, by ID and by name.
+#[derive(Debug, Default)]
+struct Table {
+    by_id: BTreeMap<String, Arc<Container>>,
+    by_name: HashMap<String, String>,
+}
+
+/// The container service.
+#[derive(Debug)]
+pub struct Containers {
+    pub(crate) context: Arc<Context>,
+    table: RwLock<Table>,
+}
+
+impl Containers {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self {
+            context,
+            table: RwLock::default(),
+        }
+    }
+
+    fn table(&self) -> std::sync::RwLockReadGuard<'_, Table> {
+        self.table
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn table_mut(&self) -> std::sync::RwLockWriteGuard<'_, Table> {
+        self.table
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Finds by ID, by name (with or without `/`), or by a prefix of the ID that is not ambiguous.
+    pub fn find(&self, text: &str) -> Result<Arc<Container>> {
+        let missing = || Error::not_found(format!("No such container: {text}"));
+        let table = self.table();
+        if let Some(container) = table.by_id.get(text) {
+            return Ok(container.clone());
+        }
+        let name = text.strip_prefix('/').unwrap_or(text);
+        if let Some(id) = table.by_name.get(name) {
+            return table.by_id.get(id).cloned().ok_or_else(missing);
+        }
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(missing());
+        }
+        let mut matching = table
+            .by_id
+            .range(text.to_owned()..)
+            .take_while(|(id, _)| id.starts_with(text));
+        match (matching.next(), matching.next()) {
+            (Some((_, one)), None) => Ok(one.clone()),
+            (Some(_), Some(_)) => Err(Error::invalid(format!(
+                "multiple IDs found with provided prefix: {text}"
+            ))),
+            _ => Err(missing()),
+        }
+    }
+
+    /// Every container, oldest first.
+    pub fn all(&self) -> Vec<Arc<Container>> {
+        self.table().by_id.values().cloned().collect()
+    }
+
+    fn insert(&self, container: Arc<Container>) {
+        let name = container.record().name.clone();
+        let mut table = self.table_mut();
+        table.by_name.insert(name, container.id.clone());
+        table.by_id.insert(container.id.clone(), container);
+    }
+
+    fn forget(&self, container: &Container) {
+        let name = container.record().name.clone();
+        let mut table = self.table_mut();
+        table.by_id.remove(&container.id);
+        if table.by_name.get(&name) == Some(&container.id) {
+            table.by_name.remove(&name);
+        }
+    }
+
+    /// Writes the record to the database.
+    fn save(&self, record: &Record) -> Result<()> {
+        let json = serde_json::to_string(record)
+            .map_err(|e| Error::caused("cannot encode the container's record", e))?;
+        Ok(self
+            .context
+            .store
+            .database
+            .put("container", &record.id, &json)?)
+    }
+
+    /// Waits for an exit, a stop or the removal. The container is looked up first; the future then lasts until
+    /// the condition is met.
+    pub fn wait(
+        self: &Arc<Self>,
+        name: &str,
+        condition: WaitCondition,
+    ) -> Result<impl Future<Output = gantry_api::container::WaitResponse> + Send + use<>> {
+        let container = self.find(name)?;
+        let mut phases = container.phase.subscribe();
+        let before = phases.borrow().exits;
+        Ok(async move {
+            let phase = match phases.wait_for(|now| condition.is_met(before, now)).await {
+                Ok(phase) => phase.clone(),
+                Err(_) => container.phase.borrow().clone(),
+            };
+            gantry_api::container::WaitResponse {
+                error: (!phase.error.is_empty()).then(|| gantry_api::container::WaitError {
+                    message: phase.error.clone(),
+                }),
+                status_code: phase.code.into(),
+            }
+        })
+    }
+
+    /// Sets the terminal's size.
+    pub async fn resize(&self, name: &str, rows: u16, columns: u16) -> Result<()> {
+        let container = self.find(name)?;
+        if !container.record().state.status.is_alive() {
+            return Err(stop::not_running(&container.id));
+        }
+        let run_dir = self.context.run_dir(&container.id);
+        crate::blocking(move || gantry_runtime::shim_client::resize(&run_dir, rows, columns))
+            .await?
+            .map_err(|e| Error::caused("cannot resize the terminal", e))
+    }
+
+    /// Gives a container another name.
+    pub fn rename(&self, name: &str, new: &str) -> Result<()> {
+        if name.is_empty() || new.is_empty() {
+            return Err(Error::invalid("Neither old nor new names may be empty"));
+        }
+        let container = self.find(name)?;
+        let new = new.strip_prefix('/').unwrap_or(new);
+        if !create::is_name(new) {
+            // COMPAT: Docker shows the name with its slash here, but not at create.
+            return Err(Error::invalid(format!(
+                "Error when allocating new name: Invalid container name (/{new}), only {} are allowed",
+                create::NAME_PATTERN
+            )));
+        }
+        let old = container.record().name.clone();
+        if old == new {
+            return Err(Error::invalid(
+                "Renaming a container with the same name as its current name",
+            ));
+        }
+        {
+            let mut table = self.table_mut();
+            if let Some(owner) = table.by_name.get(new) {
+                return Err(Error::conflict(format!(
+                    "Error when allocating new name: {}",
+                    create::name_taken(new, owner)
+                )));
+            }
+            table.by_name.remove(&old);
+            table.by_name.insert(new.to_owned(), container.id.clone());
+        }
+        let record = {
+            let mut record = container.record();
+            record.name = new.to_owned();
+            record.clone()
+        };
+        self.save(&record)?;
+        self.context
+            .tell(&record, "rename", &[("oldName", &format!("/{old}"))]);
+        Ok(())
+    }
+}

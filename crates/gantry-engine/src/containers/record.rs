@@ -1,0 +1,154 @@
+//! A container as it is kept: one JSON record in the database, written whole at each change of state.
+
+use gantry_api::container::{ContainerConfig, EndpointSettings, HostConfig};
+use gantry_network::bridge::Endpoint;
+use gantry_store::snapshots::Base;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Docker's seven states (api/types/container.State).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    #[default]
+    Created,
+    Running,
+    Paused,
+    Restarting,
+    Removing,
+    Exited,
+    Dead,
+}
+
+impl Status {
+    /// All of them, in the order Docker names them in messages.
+    pub const ALL: [Status; 7] = [
+        Status::Created,
+        Status::Running,
+        Status::Paused,
+        Status::Restarting,
+        Status::Removing,
+        Status::Exited,
+        Status::Dead,
+    ];
+
+    /// The word that the API uses.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Restarting => "restarting",
+            Status::Removing => "removing",
+            Status::Exited => "exited",
+            Status::Dead => "dead",
+        }
+    }
+
+    /// Whether processes of the container are there.
+    pub fn is_alive(self) -> bool {
+        matches!(self, Status::Running | Status::Paused)
+    }
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    pub status: Status,
+    /// PID of the first process while it is alive, in the daemon's PID namespace; else 0.
+    pub pid: u32,
+    pub exit_code: i32,
+    /// Why the last start failed.
+    pub error: String,
+    pub oom_killed: bool,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    /// The user asked for the end (`stop`, `kill`): no restart policy brings it back.
+    pub stopped_by_user: bool,
+}
+
+/// A mount that the user asked for, resolved at create.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct MountRecord {
+    pub kind: MountKind,
+    /// The host's path (bind), the volume's folder (volume), empty (tmpfs).
+    pub source: String,
+    pub destination: String,
+    pub read_only: bool,
+    pub recursive: bool,
+    /// `rprivate`, `rslave`, ...
+    pub propagation: String,
+    /// The mode text of `-v` as inspect shows it (`ro,z`).
+    pub mode: String,
+    /// tmpfs options, `size=65536k`.
+    pub options: Vec<String>,
+    /// Make the source folder when it is missing (`-v`, not `--mount`).
+    pub create_source: bool,
+}
+
+/// What kind of mount.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    Bind,
+    Tmpfs,
+}
+
+impl MountKind {
+    /// The word that the API uses.
+    pub fn word(self) -> &'static str {
+        match self {
+            MountKind::Bind => "bind",
+            MountKind::Tmpfs => "tmpfs",
+        }
+    }
+}
+
+/// The record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub id: String,
+    /// Without the leading slash.
+    pub name: String,
+    pub created: Timestamp,
+    /// `sha256:...`; empty for a container on a folder of the host.
+    pub image_id: String,
+    /// The request's configuration with the image's merged in.
+    pub config: ContainerConfig,
+    pub host_config: HostConfig,
+    /// What was asked for on each network.
+    pub networks: BTreeMap<String, EndpointSettings>,
+    pub base: Base,
+    pub state: State,
+    /// What it has on the bridge while it is alive.
+    pub endpoint: Option<Endpoint>,
+    /// Identity of that endpoint for the API, 64 hex digits; empty without one.
+    pub endpoint_id: String,
+    pub mounts: Vec<MountRecord>,
+    pub restart_count: i64,
+}
+
+impl Record {
+    /// The program and its arguments: entrypoint, then command.
+    pub fn command(&self) -> Vec<String> {
+        let entrypoint = self.config.entrypoint.iter().flatten();
+        entrypoint
+            .chain(self.config.cmd.iter().flatten())
+            .cloned()
+            .collect()
+    }
+
+    /// The first 12 digits of the ID.
+    pub fn short_id(&self) -> &str {
+        &self.id[..12]
+    }
+
+    /// The network mode with `default` resolved.
+    pub fn network_mode(&self) -> &str {
+        match self.host_config.network_mode.as_str() {
+            "" | "default" => "bridge",
+            other => other,
+        }
+    }
+}

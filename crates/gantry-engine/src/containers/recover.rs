@@ -1,0 +1,181 @@
+//! The start of a daemon: records, shims and kernel objects are brought together again.
+//!
+//! A container whose shim lives goes on; one that ended meanwhile has its exit noted; one whose shim is gone is
+//! ended and cleared away. Files and processes that no record names are removed.
+
+use super::record::{Record, Status};
+use super::{Container, Containers, lock};
+use crate::error::{Error, Result};
+use gantry_network::bridge::Endpoint;
+use gantry_runtime::cgroup::Cgroup;
+use gantry_runtime::shim_client::{self, ExitRecord, Found, Watch};
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+/// All records in the database, and the endpoints of those that were alive when the daemon ended.
+pub(crate) fn read_records(store: &gantry_store::Store) -> Result<(Vec<Record>, Vec<Endpoint>)> {
+    let mut records = Vec::new();
+    for (id, json) in store.database.all("container")? {
+        match serde_json::from_str::<Record>(&json) {
+            Ok(record) => records.push(record),
+            Err(error) => {
+                tracing::error!(container = id, %error, "a container's record cannot be read: left alone")
+            }
+        }
+    }
+    let endpoints = records
+        .iter()
+        .filter_map(|r: &Record| r.endpoint.clone())
+        .collect();
+    Ok((records, endpoints))
+}
+
+impl Containers {
+    /// Takes up the containers of an earlier daemon.
+    pub(crate) async fn recover(self: &Arc<Self>, records: Vec<Record>) -> Result<()> {
+        self.sweep(&records)?;
+        for record in records {
+            let container = Arc::new(Container::new(record));
+            self.insert(container.clone());
+            let status = container.record().state.status;
+            if status == Status::Removing {
+                let _turn = container.turn.lock().await;
+                if let Err(error) = self.remove_in_turn(&container, true).await {
+                    tracing::warn!(container = %container.id, %error, "cannot finish a removal");
+                }
+                continue;
+            }
+            let run_dir = self.context.run_dir(&container.id);
+            if status.is_alive() || run_dir.exists() {
+                self.take_up(&container, &run_dir).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A container that was alive, or was being started, when the last daemon ended.
+    async fn take_up(self: &Arc<Self>, container: &Arc<Container>, run_dir: &Path) {
+        let found = shim_client::find(run_dir).unwrap_or_else(|error| {
+            tracing::warn!(container = %container.id, %error, "cannot look for the shim");
+            Found::Lost { pid: None }
+        });
+        match found {
+            Found::Running { pid, watch, .. } => self.goes_on(container, pid, watch).await,
+            Found::Exited(exit) => {
+                self.clear_kernel(container, None);
+                self.ended_meanwhile(container, exit).await;
+            }
+            Found::Lost { pid } => {
+                self.clear_kernel(container, pid);
+                // A start that was cut off before it was recorded never ran for anybody.
+                if container.record().state.status.is_alive() {
+                    let exit = ExitRecord {
+                        code: 137,
+                        oom_killed: false,
+                        finished_at: std::time::SystemTime::now(),
+                    };
+                    self.ended_meanwhile(container, exit).await;
+                }
+            }
+        }
+    }
+
+    async fn goes_on(self: &Arc<Self>, container: &Arc<Container>, pid: u32, watch: Watch) {
+        let handle = i32::try_from(pid)
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        let opened = handle
+            .map(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()));
+        lock(&container.live).pidfd = opened.and_then(std::result::Result::ok);
+        let record = {
+            let mut record = container.record();
+            if !record.state.status.is_alive() {
+                // The daemon ended between the start and its record.
+                record.state.status = Status::Running;
+                record.state.started_at = Some(jiff::Timestamp::now());
+            }
+            record.state.pid = pid;
+            record.clone()
+        };
+        container.phase.send_modify(|phase| phase.alive = true);
+        if let Err(error) = self.save(&record) {
+            tracing::error!(container = %container.id, %error, "cannot record that the container runs");
+        }
+        self.supervise(container, watch);
+    }
+
+    async fn ended_meanwhile(self: &Arc<Self>, container: &Arc<Container>, exit: ExitRecord) {
+        let _ = std::fs::remove_dir_all(self.context.run_dir(&container.id));
+        self.ended(container, exit).await;
+        self.after_exit(container);
+    }
+
+    fn clear_kernel(&self, container: &Container, pid: Option<u32>) {
+        if let Some(pid) = pid
+            .and_then(|p| i32::try_from(p).ok())
+            .and_then(rustix::process::Pid::from_raw)
+        {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        let cgroup = Cgroup {
+            path: self.context.cgroup_path(&container.record()),
+        };
+        if let Err(error) = cgroup.destroy() {
+            tracing::error!(container = %container.id, %error, "cannot remove the cgroup");
+        }
+        if !container.record().state.status.is_alive() {
+            let _ = std::fs::remove_dir_all(self.context.run_dir(&container.id));
+        }
+    }
+
+    /// Removes what no record names: run directories with their processes, folders, writable layers.
+    fn sweep(&self, records: &[Record]) -> Result<()> {
+        let known: HashSet<&str> = records.iter().map(|r| r.id.as_str()).collect();
+        let settings = &self.context.settings;
+        for id in names_in(&settings.exec_root.join("c"))? {
+            if known.contains(id.as_str()) {
+                continue;
+            }
+            tracing::info!(container = id, "processes without a record are ended");
+            let run_dir = self.context.run_dir(&id);
+            if let Ok(Found::Running { pid, .. } | Found::Lost { pid: Some(pid) }) =
+                shim_client::find(&run_dir)
+                && let Some(pid) = i32::try_from(pid)
+                    .ok()
+                    .and_then(rustix::process::Pid::from_raw)
+            {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            let cgroup = Cgroup {
+                path: format!("/{}/{id}", settings.cgroup_parent.trim_matches('/')),
+            };
+            if let Err(error) = cgroup.destroy() {
+                tracing::error!(container = id, %error, "cannot remove the cgroup");
+            }
+            let _ = std::fs::remove_dir_all(run_dir);
+        }
+        for id in names_in(&settings.data_root.join("containers"))? {
+            if !known.contains(id.as_str()) {
+                let _ = std::fs::remove_dir_all(self.context.container_dir(&id));
+            }
+        }
+        for id in self.context.store.snapshots.list()? {
+            if !known.contains(id.as_str()) {
+                self.context.store.snapshots.remove(&id)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names in a directory, which is made when it is missing.
+fn names_in(dir: &Path) -> Result<Vec<String>> {
+    let wrap = |e| Error::caused(&format!("cannot read {}", dir.display()), e);
+    std::fs::create_dir_all(dir).map_err(wrap)?;
+    let entries = std::fs::read_dir(dir).map_err(wrap)?;
+    Ok(entries
+        .flatten()
+        .filter_map(|e| e.file_name().into_string().ok())
+        .collect())
+}

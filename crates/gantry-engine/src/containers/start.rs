@@ -1,0 +1,452 @@
+//! `start`: the record becomes an OCI spec, the spec becomes processes.
+//!
+//! The network and the root file system are made at the same time, each on a thread; the rest follows in order. What
+//! was made is undone when a later step fails.
+
+use super::record::{Record, Status};
+use super::{Container, Containers, etc, lock, spec};
+use crate::error::{Error, ErrorKind, Result};
+use gantry_network::bridge::{Endpoint, EndpointRequest, PublishedPort};
+use gantry_network::sandbox::Sandbox;
+use gantry_runtime::spawn::{Attached, StartError, StartRequest, Started, Stdio};
+use jiff::Timestamp;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// What Docker puts before runc's words.
+const RUNTIME_PREFIX: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ";
+
+/// The network that was made for a start.
+#[derive(Debug, Default)]
+struct Connected {
+    netns: Option<OwnedFd>,
+    endpoint: Option<Endpoint>,
+}
+
+impl Containers {
+    /// Starts a container; `NotModified` when it is running.
+    pub async fn start(self: &Arc<Self>, name: &str) -> Result<()> {
+        let container = self.find(name)?;
+        let this = self.clone();
+        crate::to_the_end(async move {
+            let _turn = container.turn.lock().await;
+            this.start_in_turn(&container).await
+        })
+        .await?
+    }
+
+    /// Starts a container; the caller holds its turn.
+    pub(super) async fn start_in_turn(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        match container.record().state.status {
+            Status::Running => return Err(Error::new(ErrorKind::NotModified, "")),
+            Status::Paused => {
+                return Err(Error::conflict(
+                    "cannot start a paused container, try unpause instead",
+                ));
+            }
+            Status::Removing | Status::Dead => {
+                return Err(Error::conflict(
+                    "container is marked for removal and cannot be started",
+                ));
+            }
+            Status::Created | Status::Exited | Status::Restarting => {}
+        }
+        container.supervisor_ended().await;
+        let gate = container.gate.lock().await;
+        let record = container.snapshot();
+        let attached = std::mem::take(&mut lock(&container.live).waiting);
+        let this = self.clone();
+        let launched = {
+            let record = record.clone();
+            crate::blocking(move || this.launch(record, attached)).await?
+        };
+        match launched {
+            Ok((record, started)) => self.running(container, record, started),
+            Err(error) => {
+                drop(gate);
+                Err(self.failed(container, error).await)
+            }
+        }
+    }
+
+    /// Notes that the container runs and watches over it from now on.
+    fn running(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        record: Record,
+        started: Started,
+    ) -> Result<()> {
+        lock(&container.live).pidfd = Some(started.pidfd);
+        *container.record() = record;
+        container.phase.send_modify(|phase| phase.alive = true);
+        let record = container.snapshot();
+        let saved = self.save(&record);
+        if record.endpoint.is_some() {
+            self.context.tell_network("connect", &container.id);
+        }
+        self.context.tell(&record, "start", &[]);
+        self.supervise(container, started.watch);
+        saved
+    }
+
+    /// Notes why a start failed and wakes those who wait; a container with `--rm` goes.
+    async fn failed(self: &Arc<Self>, container: &Arc<Container>, failure: Failure) -> Error {
+        let record = {
+            let mut record = container.record();
+            record.state.exit_code = failure.exit_code;
+            record.state.error.clone_from(&failure.error.message);
+            record.clone()
+        };
+        if let Err(error) = self.save(&record) {
+            tracing::error!(container = %container.id, %error, "cannot record a failed start");
+        }
+        container.phase.send_modify(|phase| {
+            phase.exits += 1;
+            phase.code = failure.exit_code;
+        });
+        if record.host_config.auto_remove
+            && let Err(error) = self.remove_in_turn(container, true).await
+        {
+            tracing::warn!(container = %container.id, %error, "cannot remove after a failed start");
+        }
+        failure.error
+    }
+
+    /// All the work of a start that blocks. On failure nothing of it is left.
+    fn launch(&self, mut record: Record, attached: Vec<Attached>) -> Launched {
+        let mut steps = Steps::new(self.context.settings.trace_starts);
+        // The network on a thread of its own, while this one mounts.
+        let (connected, rootfs) = std::thread::scope(|scope| {
+            let network = scope.spawn(|| self.connect(&record));
+            let rootfs = self
+                .context
+                .store
+                .snapshots
+                .mount(&record.id, record.host_config.auto_remove);
+            let network = network
+                .join()
+                .unwrap_or_else(|_| Err(Error::system("the network thread panicked")));
+            (network, rootfs)
+        });
+        steps.done("network and root file system");
+        let connected = connected.map_err(Failure::from)?;
+        record.endpoint.clone_from(&connected.endpoint);
+        record.endpoint_id = connected
+            .endpoint
+            .as_ref()
+            .map(|_| super::create::random_id())
+            .unwrap_or_default();
+        let launched = rootfs
+            .map_err(|e| Failure::from(Error::from(e)))
+            .and_then(|rootfs| {
+                self.spawn(&mut record, rootfs, connected.netns, attached, &mut steps)
+            });
+        match launched {
+            Ok(started) => {
+                steps.report(&record.id, &started);
+                Ok((record, started))
+            }
+            Err(failure) => {
+                self.disconnect(&record.id, connected.endpoint.as_ref());
+                let _ = std::fs::remove_dir_all(self.context.run_dir(&record.id));
+                Err(failure)
+            }
+        }
+    }
+
+    fn spawn(
+        &self,
+        record: &mut Record,
+        rootfs: OwnedFd,
+        netns: Option<OwnedFd>,
+        attached: Vec<Attached>,
+        steps: &mut Steps,
+    ) -> std::result::Result<Started, Failure> {
+        let context = &self.context;
+        let files = etc::write(
+            &context.container_dir(&record.id),
+            record,
+            &context.settings,
+        )?;
+        for mount in record.mounts.iter().filter(|m| m.create_source) {
+            std::fs::create_dir_all(&mount.source)
+                .or_else(|e| {
+                    if std::path::Path::new(&mount.source).exists() {
+                        Ok(())
+                    } else {
+                        Err(e)
+                    }
+                })
+                .map_err(|e| {
+                    Error::caused(
+                        &format!("error while creating mount source path '{}'", mount.source),
+                        e,
+                    )
+                })?;
+        }
+        steps.done("files in /etc");
+        let input = self.spec_input(record, rootfs.as_fd(), &files, netns.is_some())?;
+        let spec = spec::build(&input)?;
+        steps.done("spec");
+        let run_dir = context.run_dir(&record.id);
+        fresh_dir(&run_dir)?;
+        let config = &record.config;
+        let rows_columns = record.host_config.console_size;
+        let started = context.spawner.start(StartRequest {
+            id: &record.id,
+            spec: &spec,
+            rootfs,
+            netns,
+            run_dir: &run_dir,
+            log: context.log_file(record),
+            stdio: Stdio {
+                tty: config.tty,
+                open_stdin: config.open_stdin,
+                stdin_once: config.stdin_once,
+                console_size: (rows_columns != [0, 0]).then(|| {
+                    (
+                        rows_columns[0].min(65535) as u16,
+                        rows_columns[1].min(65535) as u16,
+                    )
+                }),
+            },
+            attached,
+            init: record.host_config.init == Some(true),
+        });
+        steps.done("spawner");
+        let started = started.map_err(Failure::from)?;
+        let state = &mut record.state;
+        state.status = Status::Running;
+        state.pid = started.pid;
+        state.exit_code = 0;
+        state.error.clear();
+        state.oom_killed = false;
+        state.stopped_by_user = false;
+        state.started_at =
+            Some(Timestamp::try_from(started.started_at).unwrap_or_else(|_| Timestamp::now()));
+        Ok(started)
+    }
+
+    /// Makes the container's network; what it took is released on failure.
+    fn connect(&self, record: &Record) -> Result<Connected> {
+        let mode = record.network_mode();
+        if mode == "host" {
+            return Ok(Connected::default());
+        }
+        if let Some(other) = mode.strip_prefix("container:") {
+            return Ok(Connected {
+                netns: Some(self.netns_of(other)?),
+                endpoint: None,
+            });
+        }
+        let sandbox =
+            || Sandbox::new().map_err(|e| Error::caused("cannot make a network namespace", e));
+        if mode == "none" || record.config.network_disabled {
+            return Ok(Connected {
+                netns: Some(sandbox()?.netns),
+                endpoint: None,
+            });
+        }
+        let bridge = match (mode, &self.context.bridge) {
+            ("bridge", Some(bridge)) => bridge,
+            _ => return Err(Error::not_found(format!("network {mode} not found"))),
+        };
+        let request = endpoint_request(record)?;
+        let sandbox = sandbox()?;
+        let endpoint = bridge.attach(&record.id, &sandbox, &request).map_err(|e| {
+            Error::caused(
+                &format!(
+                    "failed to set up container networking: cannot attach {} to the bridge",
+                    record.name
+                ),
+                e,
+            )
+        })?;
+        Ok(Connected {
+            netns: Some(sandbox.netns),
+            endpoint: Some(endpoint),
+        })
+    }
+
+    fn netns_of(&self, other: &str) -> Result<OwnedFd> {
+        let found = self.find(other).map_err(|e| {
+            Error::system(format!(
+                "joining network namespace of container: {}",
+                e.message
+            ))
+        })?;
+        let pid = found.record().state.pid;
+        if pid == 0 {
+            return Err(Error::conflict(format!(
+                "cannot join network of a non running container: {}",
+                found.id
+            )));
+        }
+        let file = std::fs::File::open(format!("/proc/{pid}/ns/net"))
+            .map_err(|e| Error::caused("cannot open the other container's network namespace", e))?;
+        Ok(file.into())
+    }
+
+    /// Gives back what [`Self::connect`] took.
+    pub(super) fn disconnect(&self, id: &str, endpoint: Option<&Endpoint>) {
+        if let (Some(bridge), Some(endpoint)) = (&self.context.bridge, endpoint)
+            && let Err(error) = bridge.release(endpoint)
+        {
+            tracing::warn!(container = id, %error, "cannot release the network endpoint");
+        }
+    }
+}
+
+/// The address, the MAC and the ports that the container asks for.
+fn endpoint_request(record: &Record) -> Result<EndpointRequest> {
+    let asked = record
+        .networks
+        .get("bridge")
+        .or_else(|| record.networks.get("default"));
+    let text = asked
+        .and_then(|a| a.ipam_config.as_ref())
+        .map_or("", |i| i.ipv4_address.as_str());
+    if !text.is_empty() {
+        return Err(Error::invalid(
+            "invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only",
+        ));
+    }
+    let mac = asked
+        .map(|a| a.mac_address.clone())
+        .filter(|m| !m.is_empty());
+    let mac = mac.or_else(|| Some(record.config.mac_address.clone()).filter(|m| !m.is_empty()));
+    let mut ports = Vec::new();
+    for (port, bindings) in record.host_config.port_bindings.iter().flatten() {
+        for binding in bindings.iter().flatten() {
+            ports.push(published(port, &binding.host_ip, &binding.host_port)?);
+        }
+    }
+    if record.host_config.publish_all_ports {
+        for port in record
+            .config
+            .exposed_ports
+            .iter()
+            .flatten()
+            .map(|(port, _)| port)
+        {
+            let bound = record
+                .host_config
+                .port_bindings
+                .as_ref()
+                .is_some_and(|b| b.contains_key(port));
+            if !bound {
+                ports.push(published(port, "", "0")?);
+            }
+        }
+    }
+    Ok(EndpointRequest {
+        address: None,
+        mac,
+        ports,
+    })
+}
+
+fn published(port: &str, host_ip: &str, host_port: &str) -> Result<PublishedPort> {
+    let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+    let refuse = || Error::invalid(format!("invalid port specification: \"{port}\""));
+    let host_ip = match host_ip {
+        "" => Ipv4Addr::UNSPECIFIED,
+        text => text.parse().map_err(|_| {
+            Error::invalid(format!(
+                "invalid IP address in port binding: {text:?} (IPv4 is expected)"
+            ))
+        })?,
+    };
+    Ok(PublishedPort {
+        container_port: number.parse().map_err(|_| refuse())?,
+        protocol: protocol.to_owned(),
+        host_ip,
+        host_port: if host_port.is_empty() {
+            0
+        } else {
+            host_port.parse().map_err(|_| refuse())?
+        },
+    })
+}
+
+/// An empty directory, whatever an earlier start left there.
+fn fresh_dir(path: &std::path::Path) -> Result<()> {
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            std::fs::remove_dir_all(path).and_then(|()| std::fs::create_dir(path))
+        }
+        other => other,
+    }
+    .map_err(|e| Error::caused(&format!("cannot make {}", path.display()), e))
+}
+
+type Launched = std::result::Result<(Record, Started), Failure>;
+
+/// A start that failed: what the container's record shows and what the caller is told.
+#[derive(Debug)]
+pub(super) struct Failure {
+    exit_code: i32,
+    error: Error,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            exit_code: 128,
+            error,
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            // COMPAT: clients derive 126 and 127 from these words.
+            StartError::Exec { exit_code, message } => Self {
+                exit_code,
+                error: Error::invalid(format!(
+                    "{RUNTIME_PREFIX}unable to start container process: error during container init: {message}"
+                )),
+            },
+            StartError::Setup { step, message } if step.is_empty() => {
+                Self::from(Error::system(format!("{RUNTIME_PREFIX}{message}")))
+            }
+            other => Self::from(Error::system(format!("{RUNTIME_PREFIX}{other}"))),
+        }
+    }
+}
+
+/// The measured steps of a start (`--trace-starts`).
+#[derive(Debug)]
+struct Steps {
+    last: std::time::Instant,
+    taken: Option<Vec<(&'static str, std::time::Duration)>>,
+}
+
+impl Steps {
+    fn new(wanted: bool) -> Self {
+        Self {
+            last: std::time::Instant::now(),
+            taken: wanted.then(Vec::new),
+        }
+    }
+
+    fn done(&mut self, step: &'static str) {
+        if let Some(taken) = &mut self.taken {
+            let now = std::time::Instant::now();
+            taken.push((step, now - self.last));
+            self.last = now;
+        }
+    }
+
+    fn report(&self, id: &str, _started: &Started) {
+        if let Some(taken) = &self.taken {
+            let steps: Vec<String> = taken
+                .iter()
+                .map(|(s, d)| format!("{s} {} us", d.as_micros()))
+                .collect();
+            tracing::info!(container = id, steps = steps.join(", "), "start");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What the services share: the rooms below, the settings, and the way to tell of an event.
+
+use crate::containers::record::Record;
+use crate::events::Events;
+use gantry_network::bridge::Bridge;
+use gantry_runtime::spawn::{LogFile, Spawner};
+use gantry_store::Store;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The daemon's settings that the engine reads.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `--data-root`
+    pub data_root: PathBuf,
+    /// `--exec-root`
+    pub exec_root: PathBuf,
+    /// `--cgroup-parent`: group below each hierarchy's root, `/gantry` unless given.
+    pub cgroup_parent: String,
+    /// Log options for containers that give none (`max-size`, `max-file`, ...).
+    pub log_options: std::collections::BTreeMap<String, String>,
+    /// Our binary, bound into containers with `--init`.
+    pub program: PathBuf,
+    /// `dns`, `dns-opts`, `dns-search` of daemon.json.
+    pub dns: Vec<String>,
+    pub dns_options: Vec<String>,
+    pub dns_search: Vec<String>,
+    /// `default-shm-size`, bytes.
+    pub shm_size: i64,
+    /// Whether each start's steps are timed and written to the log (`--trace-starts`).
+    pub trace_starts: bool,
+}
+
+/// Shared by the services of one engine.
+#[derive(Debug)]
+pub struct Context {
+    pub settings: Settings,
+    pub store: Arc<Store>,
+    pub spawner: Arc<Spawner>,
+    /// The default bridge; none with `--bridge none`.
+    pub bridge: Option<Arc<Bridge>>,
+    pub events: Arc<Events>,
+    /// Identity of the default bridge network for the API, 64 hex digits.
+    pub bridge_id: String,
+    /// Whether the machine has cgroup v2 only.
+    pub unified_cgroup: bool,
+}
+
+impl Context {
+    /// `<exec-root>/c/<id>`
+    pub fn run_dir(&self, id: &str) -> PathBuf {
+        self.settings.exec_root.join("c").join(id)
+    }
+
+    /// `<data-root>/containers/<id>`
+    pub fn container_dir(&self, id: &str) -> PathBuf {
+        self.settings.data_root.join("containers").join(id)
+    }
+
+    /// `<data-root>/containers/<id>/<id>-json.log`
+    pub fn log_path(&self, id: &str) -> PathBuf {
+        self.container_dir(id).join(format!("{id}-json.log"))
+    }
+
+    /// The cgroup of a container, below each hierarchy's root.
+    pub fn cgroup_path(&self, record: &Record) -> String {
+        let parent = match record.host_config.cgroup_parent.as_str() {
+            "" => &self.settings.cgroup_parent,
+            given => given,
+        };
+        format!("/{}/{}", parent.trim_matches('/'), record.id)
+    }
+
+    /// The log file of a container as the shim is to write it; none with `--log-driver none`.
+    pub fn log_file(&self, record: &Record) -> Option<LogFile> {
+        let config = &record.host_config.log_config;
+        if config.kind == "none" {
+            return None;
+        }
+        let option = |name: &str| config.config.get(name).map(String::as_str);
+        let max_size = match option("max-size") {
+            None => Some(10_000_000),
+            Some("-1") => None,
+            Some(text) => crate::containers::create::size_in_bytes(text),
+        };
+        Some(LogFile {
+            path: self.log_path(&record.id),
+            max_size,
+            max_files: option("max-file").and_then(|n| n.parse().ok()).unwrap_or(3),
+            attrs: crate::containers::create::log_attributes(record),
+        })
+    }
+
+    /// Publishes an event about a container, with Docker's attributes: image, name, labels and the extra ones.
+    pub fn tell(&self, record: &Record, action: &str, extra: &[(&str, &str)]) {
+        let mut attributes: std::collections::BTreeMap<String, String> =
+            record.config.labels.clone().unwrap_or_default();
+        attributes.insert("image".into(), record.config.image.clone());
+        attributes.insert("name".into(), record.name.clone());
+        for (key, value) in extra {
+            attributes.insert((*key).to_owned(), (*value).to_owned());
+        }
+        self.events
+            .publish("container", action, &record.id, attributes);
+    }
+
+    /// Publishes an event about the default bridge network.
+    pub fn tell_network(&self, action: &str, container: &str) {
+        let attributes = [
+            ("container", container),
+            ("name", "bridge"),
+            ("type", "bridge"),
+        ];
+        let attributes = attributes
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
+        self.events
+            .publish("network", action, &self.bridge_id, attributes);
+    }
+}

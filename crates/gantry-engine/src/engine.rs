@@ -1,0 +1,99 @@
+//! The engine: the services and how they are opened.
+
+use crate::containers::{Containers, recover};
+use crate::context::{Context, Settings};
+use crate::error::{Error, Result};
+use crate::events::Events;
+use gantry_network::bridge::{Bridge, BridgeConfig};
+use gantry_runtime::spawn::Spawner;
+use gantry_store::Store;
+use std::sync::Arc;
+
+/// What the daemon opens an engine with.
+#[derive(Debug)]
+pub struct EngineConfig {
+    pub settings: Settings,
+    /// Launched before any thread, see `gantry_runtime::spawn`.
+    pub spawner: Spawner,
+    /// None: no default bridge (`--bridge none`).
+    pub bridge: Option<BridgeConfig>,
+}
+
+/// The services.
+#[derive(Debug)]
+pub struct Engine {
+    pub containers: Arc<Containers>,
+    pub events: Arc<Events>,
+    pub context: Arc<Context>,
+}
+
+impl Engine {
+    /// Opens the store, brings the default bridge up and takes up the containers of an earlier daemon.
+    pub async fn open(config: EngineConfig) -> Result<Arc<Self>> {
+        let EngineConfig {
+            settings,
+            spawner,
+            bridge,
+        } = config;
+        let (context, records) =
+            crate::blocking(move || open_blocking(settings, spawner, bridge)).await??;
+        let containers = Arc::new(Containers::new(context.clone()));
+        containers.recover(records).await?;
+        Ok(Arc::new(Self {
+            containers,
+            events: context.events.clone(),
+            context,
+        }))
+    }
+}
+
+type Opened = (Arc<Context>, Vec<crate::containers::record::Record>);
+
+fn open_blocking(
+    settings: Settings,
+    spawner: Spawner,
+    bridge: Option<BridgeConfig>,
+) -> Result<Opened> {
+    for dir in [
+        settings.data_root.join("containers"),
+        settings.exec_root.join("c"),
+    ] {
+        std::fs::create_dir_all(&dir)
+            .map_err(|e| Error::caused(&format!("cannot make {}", dir.display()), e))?;
+    }
+    let store = Arc::new(Store::open(&settings.data_root)?);
+    let (records, endpoints) = recover::read_records(&store)?;
+    let bridge = bridge
+        .map(|config| Bridge::up(config, &endpoints))
+        .transpose()
+        .map_err(|e| Error::caused("cannot bring the default bridge up", e))?;
+    let bridge_id = bridge_id(&store)?;
+    let unified_cgroup = !std::path::Path::new("/sys/fs/cgroup/memory").exists();
+    let context = Context {
+        settings,
+        store,
+        spawner: Arc::new(spawner),
+        bridge: bridge.map(Arc::new),
+        events: Arc::new(Events::new()),
+        bridge_id,
+        unified_cgroup,
+    };
+    Ok((Arc::new(context), records))
+}
+
+/// The default network's identity: made once for a data root.
+fn bridge_id(store: &Store) -> Result<String> {
+    if let Some((id, _)) = store
+        .database
+        .all("network")?
+        .into_iter()
+        .find(|(_, json)| json.contains("\"bridge\""))
+    {
+        return Ok(id);
+    }
+    let id = crate::containers::create::random_id();
+    store
+        .database
+        .put("network", &id, "{\"name\":\"bridge\"}")?;
+    Ok(id)
+}
