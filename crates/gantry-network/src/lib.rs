@@ -3,6 +3,18 @@
 //! Owns: links (netlink), the `gantry` nftables table, addresses (IPAM), published ports, network namespaces.
 //! Never: knows images; starts a helper program.
 //! Start here: [`bridge::Bridge`], [`sandbox::Sandbox`].
+//!
+//! Nothing on the way of a container's start or end waits for the kernel: the veth pair is made in one request with
+//! its peer born in the container's namespace, and no link is moved or deleted. When a container's namespace has
+//! ended the kernel takes its links away in its own time; their names carry a generation and their ports are
+//! disabled, so that name and address can be used again at once.
 
+pub mod addresses;
 pub mod bridge;
+mod error;
+mod firewall;
+mod link;
+mod netlink;
+mod nftables;
+mod ports;
 pub mod sandbox;

@@ -1,14 +1,76 @@
 //! Network namespaces.
-use std::os::fd::OwnedFd;
+use crate::error::NetworkError;
+use crate::link;
+use crate::netlink::Netlink;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
-/// A new network namespace with `lo` up; it lives while a descriptor or a process holds it.
+/// The index of `lo` in every namespace.
+const LOOPBACK: u32 = 1;
+
+/// A network namespace with `lo` up; it lives while a descriptor or a process holds it. Two descriptors here hold
+/// it: `netns`, and a netlink socket that was opened inside, through which it is set up.
 #[derive(Debug)]
 pub struct Sandbox {
     pub netns: OwnedFd,
+    pub(crate) netlink: Netlink,
 }
+
 impl Sandbox {
-    /// Makes one, on a thread of its own (the caller's namespace does not change).
-    pub fn new() -> Result<Self, crate::bridge::NetworkError> {
-        todo!()
+    /// Makes one, on a thread of its own (the caller's namespace does not change). Links that are made in it later
+    /// have no IPv6; `lo` keeps `::1`.
+    pub fn new() -> Result<Self, NetworkError> {
+        let what = "making a network namespace";
+        let (netns, netlink) = on_new_thread(|| {
+            // SAFETY: only CLONE_NEWNET is given, which changes nothing but this thread's own network namespace; the
+            // descriptor table and the file system information stay shared.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
+            disable_ipv6_of_new_links()?;
+            Ok((File::open("/proc/thread-self/ns/net")?, Netlink::route()?))
+        })
+        .map_err(NetworkError::kernel(what))?;
+        netlink
+            .execute(&[link::set_up(LOOPBACK)])
+            .map_err(NetworkError::kernel("bringing up lo"))?;
+        Ok(Self {
+            netns: netns.into(),
+            netlink,
+        })
+    }
+
+    /// Takes up a namespace that exists, for example the one of a process that runs.
+    pub fn adopt(netns: OwnedFd) -> Result<Self, NetworkError> {
+        let netlink = on_new_thread(|| {
+            rustix::thread::move_into_link_name_space(
+                netns.as_fd(),
+                Some(LinkNameSpaceType::Network),
+            )?;
+            Netlink::route()
+        })
+        .map_err(NetworkError::kernel("entering a network namespace"))?;
+        Ok(Self { netns, netlink })
+    }
+}
+
+/// Runs `work` on a thread that ends with it, and takes the namespace it entered along.
+fn on_new_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("netns".into())
+            .spawn_scoped(scope, work)?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the namespace thread panicked")))
+    })
+}
+
+/// Multicast of IPv6 floods every port of a bridge; a namespace that has no IPv6 network needs none. `/proc/sys/net`
+/// shows the namespace of the thread that opens it. A kernel without IPv6 has no such file.
+fn disable_ipv6_of_new_links() -> io::Result<()> {
+    match std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1") {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }

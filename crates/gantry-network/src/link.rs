@@ -1,0 +1,295 @@
+//! Links, addresses and routes, by routing netlink (`linux/rtnetlink.h`, `linux/if_link.h`).
+use crate::netlink::{Message, Netlink, Refusal, attributes, string, u32_of};
+use ipnet::Ipv4Net;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Not in `libc`: `linux/if_link.h`, `linux/veth.h`, `linux/ip.h`.
+const VETH_INFO_PEER: u16 = 1;
+const BRPORT_STATE: u16 = 1;
+const BRPORT_MODE: u16 = 4;
+const INET_CONF: u16 = 1;
+const DEVCONF_ROUTE_LOCALNET: u16 = 26;
+const LINK_IS_UP: u32 = libc::IFF_UP as u32;
+
+pub(crate) type Mac = [u8; 6];
+
+/// What is read of a link.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    /// `bridge`, `veth`, ...; empty for a device of hardware.
+    pub(crate) kind: String,
+    pub(crate) alias: String,
+    /// Index of the bridge that it is a port of; 0: none.
+    pub(crate) master: u32,
+    pub(crate) mtu: u32,
+}
+
+/// A veth pair to be made.
+#[derive(Debug)]
+pub(crate) struct VethPair<'a> {
+    pub(crate) host_name: &'a str,
+    pub(crate) host_mac: Mac,
+    /// Index of the bridge that the host's end becomes a port of.
+    pub(crate) master: Option<u32>,
+    pub(crate) mtu: u32,
+    pub(crate) peer_name: &'a str,
+    pub(crate) peer_mac: Mac,
+    /// Where the peer is born.
+    pub(crate) peer_netns: BorrowedFd<'a>,
+}
+
+/// `struct ifinfomsg`.
+fn interface_info(family: i32, index: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut info = [0; 16];
+    info[0] = family as u8;
+    info[4..8].copy_from_slice(&index.to_ne_bytes());
+    info[8..12].copy_from_slice(&flags.to_ne_bytes());
+    info[12..16].copy_from_slice(&change.to_ne_bytes());
+    info
+}
+
+fn parse_link(payload: &[u8]) -> Option<Link> {
+    let mut link = Link {
+        index: u32_of(payload.get(4..8)?),
+        ..Link::default()
+    };
+    for (kind, value) in attributes(payload.get(16..)?) {
+        match kind {
+            libc::IFLA_IFNAME => link.name = string(value),
+            libc::IFLA_IFALIAS => link.alias = string(value),
+            libc::IFLA_MASTER => link.master = u32_of(value),
+            libc::IFLA_MTU => link.mtu = u32_of(value),
+            libc::IFLA_LINKINFO => {
+                link.kind = attributes(value)
+                    .find(|(kind, _)| *kind == libc::IFLA_INFO_KIND)
+                    .map_or_else(String::new, |(_, value)| string(value));
+            }
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+/// The link of that name; None: there is none.
+pub(crate) fn by_name(netlink: &Netlink, name: &str) -> Result<Option<Link>, Refusal> {
+    let get = Message::with_flags(libc::RTM_GETLINK, libc::NLM_F_REQUEST)
+        .fixed(&interface_info(libc::AF_UNSPEC, 0, 0, 0))
+        .string(libc::IFLA_IFNAME, name);
+    Ok(netlink.query(&get)?.as_deref().and_then(parse_link))
+}
+
+/// All links of the namespace.
+pub(crate) fn list(netlink: &Netlink) -> Result<Vec<Link>, Refusal> {
+    let get = dump(libc::RTM_GETLINK).fixed(&interface_info(libc::AF_UNSPEC, 0, 0, 0));
+    let list = netlink.dump(&get)?;
+    Ok(list.iter().filter_map(|p| parse_link(p)).collect())
+}
+
+fn dump(kind: u16) -> Message {
+    Message::with_flags(kind, libc::NLM_F_REQUEST | libc::NLM_F_DUMP)
+}
+
+/// Makes a bridge, down, with a MAC of its own (so that it does not follow its ports).
+pub(crate) fn add_bridge(name: &str, mac: Mac) -> Message {
+    Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL)
+        .fixed(&interface_info(libc::AF_UNSPEC, 0, 0, 0))
+        .string(libc::IFLA_IFNAME, name)
+        .bytes(libc::IFLA_ADDRESS, &mac)
+        .nest(libc::IFLA_LINKINFO, |m| {
+            m.string(libc::IFLA_INFO_KIND, "bridge")
+        })
+}
+
+/// Makes both ends in one request: the host's end up and a port of the bridge, the peer born in its namespace
+/// (down: a veth cannot be set up before it has a peer).
+/// One queue each: a queue a processor costs time and memory and serves nothing here.
+pub(crate) fn add_veth(pair: &VethPair<'_>) -> Message {
+    let end = |m: Message, flags: u32, name: &str, mac: Mac| {
+        m.fixed(&interface_info(libc::AF_UNSPEC, 0, flags, flags))
+            .string(libc::IFLA_IFNAME, name)
+            .bytes(libc::IFLA_ADDRESS, &mac)
+            .number(libc::IFLA_MTU, pair.mtu)
+            .number(libc::IFLA_NUM_TX_QUEUES, 1)
+            .number(libc::IFLA_NUM_RX_QUEUES, 1)
+    };
+    let peer = |m: Message| {
+        end(m, 0, pair.peer_name, pair.peer_mac)
+            .number(libc::IFLA_NET_NS_FD, pair.peer_netns.as_raw_fd() as u32)
+    };
+    let new = Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
+    let mut message = end(new, LINK_IS_UP, pair.host_name, pair.host_mac);
+    if let Some(master) = pair.master {
+        message = message.number(libc::IFLA_MASTER, master);
+    }
+    message.nest(libc::IFLA_LINKINFO, |m| {
+        m.string(libc::IFLA_INFO_KIND, "veth")
+            .nest(libc::IFLA_INFO_DATA, |m| m.nest(VETH_INFO_PEER, peer))
+    })
+}
+
+pub(crate) fn set_up(index: u32) -> Message {
+    set(interface_info(
+        libc::AF_UNSPEC,
+        index,
+        LINK_IS_UP,
+        LINK_IS_UP,
+    ))
+}
+
+pub(crate) fn set_mtu(index: u32, mtu: u32) -> Message {
+    set(interface_info(libc::AF_UNSPEC, index, 0, 0)).number(libc::IFLA_MTU, mtu)
+}
+
+pub(crate) fn set_alias(index: u32, alias: &str) -> Message {
+    set(interface_info(libc::AF_UNSPEC, index, 0, 0)).string(libc::IFLA_IFALIAS, alias)
+}
+
+pub(crate) fn set_group(index: u32, group: u32) -> Message {
+    set(interface_info(libc::AF_UNSPEC, index, 0, 0)).number(libc::IFLA_GROUP, group)
+}
+
+/// Lets packets from and to 127.0.0.0/8 pass this link.
+pub(crate) fn set_route_localnet(index: u32) -> Message {
+    set(interface_info(libc::AF_UNSPEC, index, 0, 0)).nest(libc::IFLA_AF_SPEC, |m| {
+        m.nest(libc::AF_INET as u16, |m| {
+            m.nest(INET_CONF, |m| m.number(DEVCONF_ROUTE_LOCALNET, 1))
+        })
+    })
+}
+
+fn set(info: [u8; 16]) -> Message {
+    Message::new(libc::RTM_SETLINK, 0).fixed(&info)
+}
+
+/// A port of a bridge that may send frames back where they came from.
+pub(crate) fn set_hairpin(index: u32) -> Message {
+    bridge_port(index).nest(libc::IFLA_PROTINFO, |m| m.bytes(BRPORT_MODE, &[1]))
+}
+
+/// A port of a bridge that passes nothing any more. Unlike taking it off the bridge or setting it down, this does
+/// not wait for anything.
+pub(crate) fn set_port_disabled(index: u32) -> Message {
+    bridge_port(index).nest(libc::IFLA_PROTINFO, |m| m.bytes(BRPORT_STATE, &[0]))
+}
+
+fn bridge_port(index: u32) -> Message {
+    set(interface_info(libc::AF_BRIDGE, index, 0, 0))
+}
+
+pub(crate) fn delete(index: u32) -> Message {
+    Message::new(libc::RTM_DELLINK, 0).fixed(&interface_info(libc::AF_UNSPEC, index, 0, 0))
+}
+
+/// Deletes all links of a group at once: one wait in the kernel instead of one a link.
+pub(crate) fn delete_group(group: u32) -> Message {
+    Message::new(libc::RTM_DELLINK, 0)
+        .fixed(&interface_info(libc::AF_UNSPEC, 0, 0, 0))
+        .number(libc::IFLA_GROUP, group)
+}
+
+/// `struct ifaddrmsg` and the address: made where it is not there yet.
+pub(crate) fn add_address(index: u32, address: Ipv4Net) -> Message {
+    address_message(
+        libc::RTM_NEWADDR,
+        libc::NLM_F_CREATE | libc::NLM_F_REPLACE,
+        index,
+        address,
+    )
+    .bytes(libc::IFA_BROADCAST, &address.broadcast().octets())
+}
+
+pub(crate) fn delete_address(index: u32, address: Ipv4Net) -> Message {
+    address_message(libc::RTM_DELADDR, 0, index, address)
+}
+
+fn address_message(kind: u16, flags: i32, index: u32, address: Ipv4Net) -> Message {
+    let mut info = [0; 8];
+    info[0] = libc::AF_INET as u8;
+    info[1] = address.prefix_len();
+    info[4..8].copy_from_slice(&index.to_ne_bytes());
+    let octets = address.addr().octets();
+    Message::new(kind, flags)
+        .fixed(&info)
+        .bytes(libc::IFA_LOCAL, &octets)
+        .bytes(libc::IFA_ADDRESS, &octets)
+}
+
+/// The IPv4 addresses of the namespace, with the index of their link.
+pub(crate) fn addresses(netlink: &Netlink) -> Result<Vec<(u32, Ipv4Net)>, Refusal> {
+    let mut info = [0; 8];
+    info[0] = libc::AF_INET as u8;
+    let list = netlink.dump(&dump(libc::RTM_GETADDR).fixed(&info))?;
+    Ok(list.iter().filter_map(|p| parse_address(p)).collect())
+}
+
+fn parse_address(payload: &[u8]) -> Option<(u32, Ipv4Net)> {
+    let prefix = *payload.get(1)?;
+    let index = u32_of(payload.get(4..8)?);
+    let (_, octets) = attributes(payload.get(8..)?).find(|(kind, _)| *kind == libc::IFA_LOCAL)?;
+    let address = Ipv4Addr::from(*octets.first_chunk::<4>()?);
+    Some((index, Ipv4Net::new(address, prefix).ok()?))
+}
+
+/// A default route through `gateway`.
+pub(crate) fn add_default_route(index: u32, gateway: Ipv4Addr) -> Message {
+    let mut info = [0; 12];
+    info[0] = libc::AF_INET as u8;
+    info[4] = libc::RT_TABLE_MAIN;
+    info[5] = libc::RTPROT_BOOT;
+    info[6] = libc::RT_SCOPE_UNIVERSE;
+    info[7] = libc::RTN_UNICAST;
+    Message::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_EXCL)
+        .fixed(&info)
+        .bytes(libc::RTA_GATEWAY, &gateway.octets())
+        .number(libc::RTA_OIF, index)
+}
+
+/// The IPv4 routes of the namespace (default routes left out), with the index of their link (0: none).
+pub(crate) fn routes(netlink: &Netlink) -> Result<Vec<(u32, Ipv4Net)>, Refusal> {
+    let mut info = [0; 12];
+    info[0] = libc::AF_INET as u8;
+    let list = netlink.dump(&dump(libc::RTM_GETROUTE).fixed(&info))?;
+    Ok(list.iter().filter_map(|p| parse_route(p)).collect())
+}
+
+fn parse_route(payload: &[u8]) -> Option<(u32, Ipv4Net)> {
+    let prefix = *payload.get(1)?;
+    let mut index = 0;
+    let mut destination = None;
+    for (kind, value) in attributes(payload.get(12..)?) {
+        match kind {
+            libc::RTA_OIF => index = u32_of(value),
+            libc::RTA_DST => destination = value.first_chunk::<4>().copied(),
+            _ => {}
+        }
+    }
+    Some((index, Ipv4Net::new(destination?.into(), prefix).ok()?))
+}
+
+/// Tells a bridge behind which of its ports a MAC is, before its owner has sent anything: an entry left from an
+/// earlier owner of the address would lead the first packets astray. It is static, as a port that has just been made
+/// does not learn yet; it still moves where the MAC is seen, and goes with its port.
+pub(crate) fn set_forwarding_entry(port: u32, mac: Mac) -> Message {
+    neighbour(libc::AF_BRIDGE, port, libc::NUD_NOARP, libc::NTF_MASTER)
+        .bytes(libc::NDA_LLADDR, &mac)
+}
+
+/// Tells the host the MAC behind an address, for the same reason.
+pub(crate) fn set_neighbour(index: u32, address: Ipv4Addr, mac: Mac) -> Message {
+    neighbour(libc::AF_INET, index, libc::NUD_STALE, 0)
+        .bytes(libc::NDA_DST, &address.octets())
+        .bytes(libc::NDA_LLADDR, &mac)
+}
+
+/// `struct ndmsg`.
+fn neighbour(family: i32, index: u32, state: u16, flags: u8) -> Message {
+    let mut info = [0; 12];
+    info[0] = family as u8;
+    info[4..8].copy_from_slice(&index.to_ne_bytes());
+    info[8..10].copy_from_slice(&state.to_ne_bytes());
+    info[10] = flags;
+    Message::new(libc::RTM_NEWNEIGH, libc::NLM_F_CREATE | libc::NLM_F_REPLACE).fixed(&info)
+}

@@ -1,0 +1,254 @@
+//! A netlink socket used like a function call.
+//!
+//! The kernel handles a request inside the `send`, so its answers lie in the socket's queue when `send` returns:
+//! every receive is non-blocking, and a missing answer is an error at once instead of a hang.
+
+use super::message::{HEADER, Message, attributes, string};
+use netlink_sys::{Socket, SocketAddr};
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+/// Extended acknowledgement: the sender's header was left out, attributes follow (`linux/netlink.h`).
+const CAPPED: u16 = 0x100;
+const ACK_ATTRIBUTES: u16 = 0x200;
+const ERROR_TEXT: u16 = 1;
+const RECEIVE_BYTES: usize = 64 * 1024;
+/// Times a dump is made again when the kernel says that it changed meanwhile.
+const DUMP_ATTEMPTS: usize = 8;
+
+/// What the kernel said against a request.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// The kernel's own explanation, where it gives one.
+    pub(crate) text: Option<String>,
+    pub(crate) error: io::Error,
+}
+
+impl Refusal {
+    pub(crate) fn is(&self, errno: i32) -> bool {
+        self.error.raw_os_error() == Some(errno)
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self { text: None, error }
+    }
+}
+
+/// A socket bound to the network namespace of the thread that opened it, for any thread to use.
+#[derive(Debug)]
+pub(crate) struct Netlink {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    socket: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+/// One received message.
+#[derive(Debug)]
+struct Received<'a> {
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    payload: &'a [u8],
+}
+
+impl Netlink {
+    /// For links, addresses and routes.
+    pub(crate) fn route() -> io::Result<Self> {
+        Self::open(libc::NETLINK_ROUTE)
+    }
+
+    /// For nftables.
+    pub(crate) fn netfilter() -> io::Result<Self> {
+        Self::open(libc::NETLINK_NETFILTER)
+    }
+
+    fn open(protocol: i32) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol as isize)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
+        socket.set_non_blocking(true)?;
+        socket.set_ext_ack(true)?;
+        socket.set_cap_ack(true)?;
+        let inner = Inner {
+            socket,
+            sequence: 0,
+            buffer: Vec::new(),
+        };
+        Ok(Self {
+            inner: Mutex::new(inner),
+        })
+    }
+
+    /// Sends the messages in one write and collects their acknowledgements; the first refusal is returned (the
+    /// messages after it were tried, too, unless they are a transaction).
+    pub(crate) fn execute(&self, messages: &[Message]) -> Result<(), Refusal> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.execute(messages)
+    }
+
+    /// Asks for one object. None: there is none (`ENODEV` or `ENOENT`).
+    pub(crate) fn query(&self, message: &Message) -> Result<Option<Vec<u8>>, Refusal> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.query(message)
+    }
+
+    /// Asks for a list; the payloads of the answers.
+    pub(crate) fn dump(&self, message: &Message) -> Result<Vec<Vec<u8>>, Refusal> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..DUMP_ATTEMPTS {
+            if let Some(list) = inner.dump(message)? {
+                return Ok(list);
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::EAGAIN).into())
+    }
+}
+
+impl Inner {
+    fn execute(&mut self, messages: &[Message]) -> Result<(), Refusal> {
+        let first = self.send(messages)?;
+        let mut missing = messages.iter().filter(|m| m.wants_ack()).count();
+        let mut refusal: Option<Refusal> = None;
+        while missing > 0 {
+            let datagram = match self.receive() {
+                Ok(datagram) => datagram,
+                // A refused transaction answers with less than one message each.
+                Err(_) if refusal.is_some() => break,
+                Err(error) => return Err(error.into()),
+            };
+            for received in split(&datagram) {
+                if received.kind != libc::NLMSG_ERROR as u16 {
+                    continue;
+                }
+                let index = received.sequence.wrapping_sub(first) as usize;
+                let Some(message) = messages.get(index) else {
+                    continue; // an answer to an earlier request that was given up
+                };
+                missing -= usize::from(message.wants_ack()).min(missing);
+                if let Some(error) = failure(&received) {
+                    refusal.get_or_insert(Refusal {
+                        text: explanation(&received),
+                        error,
+                    });
+                }
+            }
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+
+    fn query(&mut self, message: &Message) -> Result<Option<Vec<u8>>, Refusal> {
+        let first = self.send(std::slice::from_ref(message))?;
+        loop {
+            let datagram = self.receive()?;
+            for received in split(&datagram).filter(|r| r.sequence == first) {
+                let Some(error) = failure(&received) else {
+                    if received.kind == libc::NLMSG_ERROR as u16 {
+                        continue;
+                    }
+                    return Ok(Some(received.payload.to_vec()));
+                };
+                return match error.raw_os_error() {
+                    Some(libc::ENODEV | libc::ENOENT) => Ok(None),
+                    _ => Err(Refusal {
+                        text: explanation(&received),
+                        error,
+                    }),
+                };
+            }
+        }
+    }
+
+    /// None: the list changed while it was made.
+    fn dump(&mut self, message: &Message) -> Result<Option<Vec<Vec<u8>>>, Refusal> {
+        let first = self.send(std::slice::from_ref(message))?;
+        let mut list = Vec::new();
+        let mut changed = false;
+        loop {
+            let datagram = self.receive()?;
+            for received in split(&datagram).filter(|r| r.sequence == first) {
+                changed |= i32::from(received.flags) & libc::NLM_F_DUMP_INTR != 0;
+                if let Some(error) = failure(&received) {
+                    return Err(Refusal {
+                        text: explanation(&received),
+                        error,
+                    });
+                }
+                if received.kind == libc::NLMSG_DONE as u16 {
+                    return Ok((!changed).then_some(list));
+                }
+                list.push(received.payload.to_vec());
+            }
+        }
+    }
+
+    /// Sends all in one write; the sequence number of the first message.
+    fn send(&mut self, messages: &[Message]) -> io::Result<u32> {
+        let first = self.sequence.wrapping_add(1);
+        self.buffer.clear();
+        for message in messages {
+            self.sequence = self.sequence.wrapping_add(1);
+            message.write_to(&mut self.buffer, self.sequence);
+        }
+        self.socket.send(&self.buffer, 0)?;
+        Ok(first)
+    }
+
+    fn receive(&mut self) -> io::Result<Vec<u8>> {
+        let mut datagram = Vec::with_capacity(RECEIVE_BYTES);
+        loop {
+            match self.socket.recv(&mut datagram, 0) {
+                Ok(_) => return Ok(datagram),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The messages of one datagram.
+fn split(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
+    std::iter::from_fn(move || {
+        let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
+        let header: &[u8; HEADER] = bytes.first_chunk()?;
+        let payload = bytes.get(HEADER..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(Received {
+            kind: u16::from_ne_bytes([header[4], header[5]]),
+            flags: u16::from_ne_bytes([header[6], header[7]]),
+            sequence: u32::from_ne_bytes([header[8], header[9], header[10], header[11]]),
+            payload,
+        })
+    })
+}
+
+/// The error in an `NLMSG_ERROR` or `NLMSG_DONE`; None for an acknowledgement and for every other message.
+fn failure(received: &Received<'_>) -> Option<io::Error> {
+    let carries = [libc::NLMSG_ERROR as u16, libc::NLMSG_DONE as u16];
+    if !carries.contains(&received.kind) {
+        return None;
+    }
+    let code = i32::from_ne_bytes(*received.payload.first_chunk()?);
+    (code < 0).then(|| io::Error::from_raw_os_error(-code))
+}
+
+/// The text that the kernel adds to an error.
+fn explanation(received: &Received<'_>) -> Option<String> {
+    if received.flags & ACK_ATTRIBUTES == 0 {
+        return None;
+    }
+    let echoed = u32::from_ne_bytes(*received.payload.get(4..)?.first_chunk()?) as usize;
+    let offset = if received.flags & CAPPED != 0 {
+        4 + HEADER
+    } else {
+        4 + echoed.next_multiple_of(4)
+    };
+    attributes(received.payload.get(offset..)?)
+        .find(|(kind, _)| *kind == ERROR_TEXT)
+        .map(|(_, text)| string(text))
+}

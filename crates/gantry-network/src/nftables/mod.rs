@@ -1,0 +1,285 @@
+//! nftables, as far as the crate's own table needs it (`linux/netfilter/nf_tables.h`).
+//!
+//! What belongs together is sent as one batch: the kernel takes all of it or nothing.
+
+mod expression;
+
+pub(crate) use expression::{Expression, Field, Verdict};
+
+use crate::netlink::{Message, Netlink, Refusal};
+
+const TABLE_NAME: u16 = 1;
+const CHAIN_TABLE: u16 = 1;
+const CHAIN_NAME: u16 = 3;
+const CHAIN_HOOK: u16 = 4;
+const CHAIN_POLICY: u16 = 5;
+const CHAIN_TYPE: u16 = 7;
+const HOOK_NUMBER: u16 = 1;
+const HOOK_PRIORITY: u16 = 2;
+const RULE_TABLE: u16 = 1;
+const RULE_CHAIN: u16 = 2;
+const RULE_EXPRESSIONS: u16 = 4;
+const SET_TABLE: u16 = 1;
+const SET_NAME: u16 = 2;
+const SET_FLAGS: u16 = 3;
+const SET_KEY_TYPE: u16 = 4;
+const SET_KEY_LENGTH: u16 = 5;
+const SET_DATA_TYPE: u16 = 6;
+const SET_DATA_LENGTH: u16 = 7;
+const SET_ID: u16 = 10;
+const SET_USER_DATA: u16 = 13;
+const ELEMENTS_TABLE: u16 = 1;
+const ELEMENTS_SET: u16 = 2;
+const ELEMENTS_LIST: u16 = 3;
+const ELEMENT_KEY: u16 = 1;
+const ELEMENT_DATA: u16 = 2;
+const ELEMENT_FLAGS: u16 = 3;
+const LIST_ITEM: u16 = 1;
+const DATA_VALUE: u16 = 1;
+const ACCEPT: u32 = 1;
+/// An attribute holds at most 64 KiB; an element here takes less than 120 bytes.
+const ELEMENTS_A_MESSAGE: usize = 400;
+
+/// Where a chain is called (`linux/netfilter.h`).
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Hook {
+    Prerouting = 0,
+    Forward = 2,
+    Output = 3,
+    Postrouting = 4,
+}
+
+/// A base chain whose policy is to accept.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub(crate) name: &'static str,
+    /// `filter` or `nat`.
+    pub(crate) kind: &'static str,
+    pub(crate) hook: Hook,
+    pub(crate) priority: i32,
+    pub(crate) rules: Vec<Vec<Expression>>,
+}
+
+/// A type that keys and values are made of: its number in the `nft` program (which shows it by that) and its size.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Type {
+    Ipv4Address,
+    Protocol,
+    Port,
+    InterfaceName,
+}
+
+impl Type {
+    fn number(self) -> u32 {
+        match self {
+            Self::Ipv4Address => 7,
+            Self::Protocol => 12,
+            Self::Port => 13,
+            Self::InterfaceName => 41,
+        }
+    }
+
+    /// Bytes in a concatenation, where each part fills whole registers.
+    fn length(self) -> u32 {
+        match self {
+            Self::Ipv4Address | Self::Protocol | Self::Port => 4,
+            Self::InterfaceName => 16,
+        }
+    }
+}
+
+/// A set, or with `values` a map.
+#[derive(Debug)]
+pub(crate) struct Set {
+    pub(crate) name: &'static str,
+    pub(crate) key: &'static [Type],
+    pub(crate) values: &'static [Type],
+    /// Keys are ranges, given by first and first-after.
+    pub(crate) interval: bool,
+}
+
+/// The number of a concatenated type: six bits a part.
+fn type_number(parts: &[Type]) -> u32 {
+    parts.iter().fold(0, |sum, part| sum << 6 | part.number())
+}
+
+fn type_length(parts: &[Type]) -> u32 {
+    parts.iter().map(|part| part.length()).sum()
+}
+
+/// A note to the `nft` program, without which it shows names in such a set backwards: note 0, 4 bytes, 1.
+fn keys_in_machine_order() -> Vec<u8> {
+    [&[0, 4], 1u32.to_ne_bytes().as_slice()].concat()
+}
+
+/// An element of a set or map.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Element {
+    pub(crate) key: Vec<u8>,
+    /// Empty in a set.
+    pub(crate) value: Vec<u8>,
+    /// Ends the interval that the element before began.
+    pub(crate) ends_interval: bool,
+}
+
+impl Element {
+    pub(crate) fn key(key: Vec<u8>) -> Self {
+        Self {
+            key,
+            value: Vec::new(),
+            ends_interval: false,
+        }
+    }
+}
+
+/// Changes to one table that are made together.
+#[derive(Debug)]
+pub(crate) struct Batch<'a> {
+    table: &'a str,
+    messages: Vec<Message>,
+    /// Numbers sets that rules of the same batch refer to.
+    sets: u32,
+}
+
+impl<'a> Batch<'a> {
+    /// A batch on the IPv4 table of that name.
+    pub(crate) fn new(table: &'a str) -> Self {
+        Self {
+            table,
+            messages: vec![marker(libc::NFNL_MSG_BATCH_BEGIN)],
+            sets: 0,
+        }
+    }
+
+    /// Makes the table where there is none.
+    pub(crate) fn add_table(&mut self) {
+        let message = request(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE);
+        self.messages.push(message.string(TABLE_NAME, self.table));
+    }
+
+    /// Deletes the table with all that is in it.
+    pub(crate) fn delete_table(&mut self) {
+        let message = request(libc::NFT_MSG_DELTABLE, 0);
+        self.messages.push(message.string(TABLE_NAME, self.table));
+    }
+
+    pub(crate) fn add_chain(&mut self, chain: &Chain) {
+        let message = request(libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE)
+            .string(CHAIN_TABLE, self.table)
+            .string(CHAIN_NAME, chain.name)
+            .nest(CHAIN_HOOK, |m| {
+                m.big(HOOK_NUMBER, chain.hook as u32)
+                    .big(HOOK_PRIORITY, chain.priority as u32)
+            })
+            .big(CHAIN_POLICY, ACCEPT)
+            .string(CHAIN_TYPE, chain.kind);
+        self.messages.push(message);
+        for rule in &chain.rules {
+            let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
+            let message = request(libc::NFT_MSG_NEWRULE, flags)
+                .string(RULE_TABLE, self.table)
+                .string(RULE_CHAIN, chain.name)
+                .nest(RULE_EXPRESSIONS, |m| {
+                    rule.iter().fold(m, |m, expression| {
+                        m.nest(LIST_ITEM, |m| expression.encode(m))
+                    })
+                });
+            self.messages.push(message);
+        }
+    }
+
+    pub(crate) fn add_set(&mut self, set: &Set) {
+        let mut flags = 0;
+        if set.interval {
+            flags |= libc::NFT_SET_INTERVAL as u32;
+        }
+        if !set.values.is_empty() {
+            flags |= libc::NFT_SET_MAP as u32;
+        }
+        self.sets += 1;
+        let mut message = request(libc::NFT_MSG_NEWSET, libc::NLM_F_CREATE)
+            .string(SET_TABLE, self.table)
+            .string(SET_NAME, set.name)
+            .big(SET_FLAGS, flags)
+            .big(SET_KEY_TYPE, type_number(set.key))
+            .big(SET_KEY_LENGTH, type_length(set.key))
+            .big(SET_ID, self.sets);
+        if !set.values.is_empty() {
+            message = message
+                .big(SET_DATA_TYPE, type_number(set.values))
+                .big(SET_DATA_LENGTH, type_length(set.values));
+        }
+        if matches!(set.key, [Type::InterfaceName]) {
+            message = message.bytes(SET_USER_DATA, &keys_in_machine_order());
+        }
+        self.messages.push(message);
+    }
+
+    /// Adds elements; those that are there already stay.
+    pub(crate) fn add_elements(&mut self, set: &str, elements: &[Element]) {
+        self.elements(libc::NFT_MSG_NEWSETELEM, libc::NLM_F_CREATE, set, elements);
+    }
+
+    /// Deletes elements; one that is missing fails the batch.
+    pub(crate) fn delete_elements(&mut self, set: &str, elements: &[Element]) {
+        self.elements(libc::NFT_MSG_DELSETELEM, 0, set, elements);
+    }
+
+    fn elements(&mut self, kind: i32, flags: i32, set: &str, elements: &[Element]) {
+        for chunk in elements.chunks(ELEMENTS_A_MESSAGE) {
+            let message = request(kind, flags)
+                .string(ELEMENTS_TABLE, self.table)
+                .string(ELEMENTS_SET, set)
+                .nest(ELEMENTS_LIST, |m| chunk.iter().fold(m, encode_element));
+            self.messages.push(message);
+        }
+    }
+
+    /// Sends the batch.
+    pub(crate) fn commit(mut self, netlink: &Netlink) -> Result<(), Refusal> {
+        self.messages.push(marker(libc::NFNL_MSG_BATCH_END));
+        netlink.execute(&self.messages)
+    }
+}
+
+/// Whether the table is there.
+pub(crate) fn has_table(netlink: &Netlink, table: &str) -> Result<bool, Refusal> {
+    let kind = subsystem(libc::NFT_MSG_GETTABLE);
+    let get = Message::with_flags(kind, libc::NLM_F_REQUEST)
+        .fixed(&family_header(libc::AF_INET))
+        .string(TABLE_NAME, table);
+    Ok(netlink.query(&get)?.is_some())
+}
+
+fn encode_element(message: Message, element: &Element) -> Message {
+    message.nest(LIST_ITEM, |mut m| {
+        m = m.nest(ELEMENT_KEY, |m| m.bytes(DATA_VALUE, &element.key));
+        if !element.value.is_empty() {
+            m = m.nest(ELEMENT_DATA, |m| m.bytes(DATA_VALUE, &element.value));
+        }
+        if element.ends_interval {
+            m = m.big(ELEMENT_FLAGS, libc::NFT_SET_ELEM_INTERVAL_END as u32);
+        }
+        m
+    })
+}
+
+/// `struct nfgenmsg` without a resource.
+fn family_header(family: i32) -> [u8; 4] {
+    [family as u8, 0, 0, 0]
+}
+
+fn subsystem(kind: i32) -> u16 {
+    (libc::NFNL_SUBSYS_NFTABLES << 8 | kind) as u16
+}
+
+fn request(kind: i32, flags: i32) -> Message {
+    Message::new(subsystem(kind), flags).fixed(&family_header(libc::AF_INET))
+}
+
+/// Begin or end of a batch for nftables.
+fn marker(kind: i32) -> Message {
+    let mut header = family_header(libc::AF_UNSPEC);
+    header[2..4].copy_from_slice(&(libc::NFNL_SUBSYS_NFTABLES as u16).to_be_bytes());
+    Message::with_flags(kind as u16, libc::NLM_F_REQUEST).fixed(&header)
+}
