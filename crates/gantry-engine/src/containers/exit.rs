@@ -1,7 +1,7 @@
 //! Watching over a running container: its shim tells the exit, or dies without a word.
 
 use super::record::{Record, Status};
-use super::{Container, Containers, lock};
+use super::{Container, Containers, lock, restart};
 use gantry_runtime::cgroup::Cgroup;
 use gantry_runtime::shim_client::{self, ExitRecord, Found, Watch};
 use jiff::Timestamp;
@@ -110,15 +110,24 @@ impl Containers {
             let (this, id, endpoint) = (self.clone(), container.id.clone(), endpoint.clone());
             let _ = crate::blocking(move || this.disconnect(&id, endpoint.as_ref())).await;
         }
-        let record = {
+        let (record, again) = {
             let mut record = container.record();
             note_exit(&mut record, &exit);
-            record.clone()
+            let again = restart::wanted(&record);
+            if again {
+                record.restart_count += 1;
+                record.state.status = Status::Restarting;
+            }
+            (record.clone(), again)
         };
         if let Err(error) = self.save(&record) {
             tracing::error!(container = %container.id, %error, "cannot record the exit");
         }
         self.tell_exit(&record, &exit, endpoint.is_some());
+        if again {
+            self.restart_later(container, Self::restart_delay(container, &record));
+            return;
+        }
         container.phase.send_modify(|phase| {
             phase.exits += 1;
             phase.alive = false;
@@ -158,7 +167,7 @@ impl Containers {
         let (this, container) = (self.clone(), container.clone());
         tokio::spawn(async move {
             let _turn = container.turn.lock().await;
-            if container.record().state.status.is_alive() {
+            if container.record().state.status != Status::Exited {
                 return;
             }
             if let Err(error) = this.remove_in_turn(&container, true).await {

@@ -20,6 +20,7 @@ pub mod phase;
 pub mod record;
 pub(crate) mod recover;
 pub mod remove;
+mod restart;
 pub mod signal;
 pub mod spec;
 mod start;
@@ -58,6 +59,7 @@ struct Live {
     waiting: Vec<Attached>,
     /// The task that watches the shim; it ends when the shim is gone.
     supervisor: Option<tokio::task::JoinHandle<()>>,
+    back_off: restart::BackOff,
 }
 
 /// Takes a mutex; a panic in another holder does not make the data unreadable (each change is one assignment).
@@ -69,7 +71,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Container {
     fn new(record: Record) -> Self {
-        let alive = record.state.status.is_alive();
+        let alive =
+            record.state.status.is_alive() || record.state.status == record::Status::Restarting;
         let phase = Phase {
             alive,
             code: record.state.exit_code,

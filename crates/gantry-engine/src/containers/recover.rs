@@ -4,7 +4,7 @@
 //! ended and cleared away. Files and processes that no record names are removed.
 
 use super::record::{Record, Status};
-use super::{Container, Containers, lock};
+use super::{Container, Containers, lock, restart};
 use crate::error::{Error, Result};
 use gantry_network::bridge::Endpoint;
 use gantry_runtime::cgroup::Cgroup;
@@ -49,6 +49,11 @@ impl Containers {
             let run_dir = self.context.run_dir(&container.id);
             if status.is_alive() || run_dir.exists() {
                 self.take_up(&container, &run_dir).await;
+            }
+            let record = container.snapshot();
+            if restart::wanted_at_start(&record) && (status != Status::Running) {
+                container.record().state.status = Status::Restarting;
+                self.restart_later(&container, std::time::Duration::ZERO);
             }
         }
         Ok(())

@@ -73,6 +73,7 @@ impl Containers {
         signal: Option<i32>,
         timeout: Option<i64>,
     ) -> Result<bool> {
+        self.not_restarted(container);
         let record = {
             let mut record = container.record();
             if !record.state.status.is_alive() {
@@ -111,6 +112,7 @@ impl Containers {
 
     /// SIGKILL, and waits for the end.
     pub(super) async fn kill_in_turn(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        self.not_restarted(container);
         if !container.record().state.status.is_alive() {
             return Ok(());
         }

@@ -1,0 +1,146 @@
+//! Restart policies, and `restart`.
+//!
+//! Between an exit and the next start the container is `restarting`: those who wait for its end go on waiting, and `stop`
+//! makes it `exited` at once.
+
+use super::record::{Record, Status};
+use super::{Container, Containers, lock, signal};
+use crate::error::{Error, Result};
+use std::sync::Arc;
+use std::time::Duration;
+
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+/// A run that lasts so long makes the next delay the first one again.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// The pause before the next start: 100 ms, doubled up to a minute.
+#[derive(Debug, Default)]
+pub(super) struct BackOff(Option<Duration>);
+
+impl BackOff {
+    /// The pause after a run of this length.
+    pub(super) fn next(&mut self, ran: Duration) -> Duration {
+        let delay = match self.0 {
+            Some(last) if ran < STEADY => (last * 2).min(LONGEST_DELAY),
+            _ => FIRST_DELAY,
+        };
+        self.0 = Some(delay);
+        delay
+    }
+}
+
+/// Whether the policy brings an exited container back.
+pub(super) fn wanted(record: &Record) -> bool {
+    let policy = &record.host_config.restart_policy;
+    match policy.name.as_str() {
+        "always" | "unless-stopped" => !record.state.stopped_by_user,
+        "on-failure" => {
+            let left = policy.maximum_retry_count == 0
+                || record.restart_count < policy.maximum_retry_count;
+            record.state.exit_code != 0 && left && !record.state.stopped_by_user
+        }
+        _ => false,
+    }
+}
+
+/// Whether a daemon that starts brings the container back. `always` means it even after a `stop`.
+pub(super) fn wanted_at_start(record: &Record) -> bool {
+    let ended = matches!(record.state.status, Status::Exited | Status::Restarting);
+    ended && (wanted(record) || record.host_config.restart_policy.name == "always")
+}
+
+impl Containers {
+    /// Starts a `restarting` container after its pause, unless it is stopped or removed meanwhile.
+    pub(super) fn restart_later(self: &Arc<Self>, container: &Arc<Container>, delay: Duration) {
+        let (this, container) = (self.clone(), container.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            let _turn = container.turn.lock().await;
+            if container.record().state.status != Status::Restarting {
+                return;
+            }
+            if let Err(error) = this.start_in_turn(&container).await {
+                tracing::warn!(container = %container.id, %error, "cannot restart");
+                this.not_restarted(&container);
+            }
+        });
+    }
+
+    /// A `restarting` container becomes `exited`.
+    pub(super) fn not_restarted(&self, container: &Container) {
+        let record = {
+            let mut record = container.record();
+            if record.state.status != Status::Restarting {
+                return;
+            }
+            record.state.status = Status::Exited;
+            record.clone()
+        };
+        if let Err(error) = self.save(&record) {
+            tracing::error!(container = %container.id, %error, "cannot record the end of restarts");
+        }
+        container.phase.send_modify(|phase| {
+            phase.exits += 1;
+            phase.alive = false;
+            phase.code = record.state.exit_code;
+        });
+    }
+
+    /// The pause before the next start of a container that has just ended.
+    pub(super) fn restart_delay(container: &Container, record: &Record) -> Duration {
+        let state = &record.state;
+        let ran = match (state.started_at, state.finished_at) {
+            (Some(from), Some(to)) => {
+                Duration::try_from(to.duration_since(from)).unwrap_or_default()
+            }
+            _ => Duration::ZERO,
+        };
+        lock(&container.live).back_off.next(ran)
+    }
+
+    /// Stops (where it runs) and starts.
+    pub async fn restart(
+        self: &Arc<Self>,
+        name: &str,
+        signal: Option<&str>,
+        timeout: Option<i64>,
+    ) -> Result<()> {
+        let container = self.find(name)?;
+        let number = match signal.filter(|s| !s.is_empty()) {
+            // COMPAT: Docker answers 500 here and 400 elsewhere.
+            Some(text) => Some(signal::parse(text).ok_or_else(|| {
+                Error::system(format!(
+                    "Cannot restart container {name}: invalid signal: {text}"
+                ))
+            })?),
+            None => None,
+        };
+        let this = self.clone();
+        crate::to_the_end(async move {
+            let _turn = container.turn.lock().await;
+            this.stop_in_turn(&container, number, timeout).await?;
+            this.start_in_turn(&container).await?;
+            this.context.tell(&container.snapshot(), "restart", &[]);
+            Ok(())
+        })
+        .await?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute_and_begin_again_after_a_steady_run() {
+        let mut back_off = BackOff::default();
+        let short = Duration::from_secs(1);
+        let pauses: Vec<u64> = (0..12)
+            .map(|_| back_off.next(short).as_millis() as u64)
+            .collect();
+        assert_eq!(pauses[..4], [100, 200, 400, 800]);
+        assert_eq!(pauses[10..], [60_000, 60_000]);
+        assert_eq!(back_off.next(STEADY).as_millis(), 100);
+    }
+}
