@@ -9,6 +9,7 @@ pub mod context;
 pub mod engine;
 pub mod error;
 pub mod events;
+pub mod system;
 
 pub use engine::{Engine, EngineConfig};
 pub use error::{Error, ErrorKind, Result};

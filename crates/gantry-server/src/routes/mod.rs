@@ -1,0 +1,24 @@
+//! The routes, a file for each noun: each parses its request, asks the engine, and writes the answer.
+
+mod containers;
+mod events;
+mod streams;
+mod swarm;
+mod system;
+
+use crate::call;
+use crate::router::Route;
+use gantry_engine::Engine;
+
+/// A request to the engine.
+type Call = call::Call<Engine>;
+
+/// Every route of the API.
+pub(crate) fn all() -> Vec<Route<Engine>> {
+    let mut routes = system::routes();
+    routes.extend(containers::routes());
+    routes.extend(streams::routes());
+    routes.extend(events::routes());
+    routes.extend(swarm::routes());
+    routes
+}
