@@ -1,0 +1,290 @@
+//! `gantry ps`
+
+use gantry_api::container::Map;
+use gotmpl::Value;
+use serde::Deserialize;
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::client::talk;
+use crate::commands::{Command, Count};
+use crate::cx::Cx;
+use crate::failure::{Failure, Outcome};
+use crate::flags::{Checked, Rule, flags};
+use crate::format::{Listing, ago, date, ellipsis, human_size_short, or_default, short_id};
+
+pub(crate) const COMMAND: Command = Command {
+    names: &["container ls", "container list", "container ps", "ps"],
+    about: "List containers",
+    usage: "[OPTIONS]",
+    args: Count::None,
+    mixed: true,
+    run,
+};
+
+flags! {
+    struct LsFlags {
+        /// Show all containers (default shows just running)
+        all: bool = "all" short "a";
+        /// Filter output based on conditions provided
+        filter: Checked<Filter> = "filter" short "f" kind "filter";
+        /// Format output using a custom template:
+        ///
+        /// 'table':            Print output in table format with column headers (default)
+        ///
+        /// 'table TEMPLATE':   Print output in table format using the given Go template
+        ///
+        /// 'json':             Print in JSON format
+        ///
+        /// 'TEMPLATE':         Print output using the given Go template.
+        format: Option<String> = "format";
+        /// Show n last created containers (includes all states)
+        last: i64 = "last" short "n" default "-1";
+        /// Show the latest created container (includes all states)
+        latest: bool = "latest" short "l";
+        /// Don't truncate output
+        no_trunc: bool = "no-trunc";
+        /// Only display container IDs
+        quiet: bool = "quiet" short "q";
+        /// Display total file sizes
+        size: bool = "size" short "s";
+    }
+}
+
+/// `--filter key=value`
+#[derive(Debug)]
+pub(crate) struct Filter;
+
+impl Rule for Filter {
+    const KIND: &'static str = "filter";
+    type Item = (String, String);
+    fn read(text: &str) -> Result<Self::Item, String> {
+        let text = text.trim();
+        match text.split_once('=') {
+            Some((key, value)) => Ok((key.trim().to_lowercase(), value.trim().to_owned())),
+            None => Err(format!(
+                "invalid argument \"{text}\": filter must be in format key=value"
+            )),
+        }
+    }
+}
+
+/// The `filters` parameter: `{"name":{"x":true}}`; nothing without filters.
+pub(crate) fn filters(items: &[(String, String)]) -> Option<String> {
+    let mut all: BTreeMap<&str, BTreeMap<&str, bool>> = BTreeMap::new();
+    for (key, value) in items {
+        all.entry(key).or_default().insert(value, true);
+    }
+    (!all.is_empty()).then(|| serde_json::json!(all).to_string())
+}
+
+/// What `/containers/json` tells of a container.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Summary {
+    pub(super) id: String,
+    #[serde(deserialize_with = "or_default")]
+    names: Vec<String>,
+    image: String,
+    #[serde(rename = "ImageID")]
+    image_id: String,
+    command: String,
+    created: i64,
+    #[serde(deserialize_with = "or_default")]
+    ports: Vec<super::port::Port>,
+    size_rw: i64,
+    size_root_fs: i64,
+    #[serde(deserialize_with = "or_default")]
+    labels: Map,
+    state: String,
+    status: String,
+    #[serde(deserialize_with = "or_default")]
+    mounts: Vec<Json>,
+    network_settings: Networks,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Networks {
+    #[serde(deserialize_with = "or_default")]
+    networks: BTreeMap<String, Json>,
+}
+
+const FIELDS: &[(&str, &str)] = &[
+    ("Command", "COMMAND"),
+    ("CreatedAt", "CREATED AT"),
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Labels", "LABELS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Mounts", "MOUNTS"),
+    ("Names", "NAMES"),
+    ("Networks", "NETWORKS"),
+    ("Platform", "PLATFORM"),
+    ("Ports", "PORTS"),
+    ("RunningFor", "CREATED"),
+    ("Size", "SIZE"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+    ("Label", "LABEL"),
+];
+
+const TABLE: &str =
+    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+
+fn run(cx: &Cx) -> Outcome {
+    let mut flags = LsFlags::default();
+    cx.read(&COMMAND, &mut [&mut flags])?;
+    let wanted = flags.format.as_deref();
+    let format = wanted.or(cx.config().ps_format.as_deref().filter(|_| !flags.quiet));
+    let last = if flags.latest && flags.last == -1 {
+        1
+    } else {
+        flags.last
+    };
+    let with_size = flags.size || format.is_some_and(|format| format.contains(".Size"));
+    talk(cx, async |client| {
+        let limit = (last > 0).then(|| last.to_string());
+        let list: Vec<Summary> = client
+            .get("/containers/json")
+            .switch("all", flags.all)
+            .query_if("filters", filters(&flags.filter.items).as_deref())
+            .query_if("limit", limit.as_deref())
+            .switch("size", with_size)
+            .json()
+            .await?;
+        if flags.quiet && wanted.is_none() {
+            let mut text = String::new();
+            for one in &list {
+                let id = if flags.no_trunc {
+                    &one.id
+                } else {
+                    short_id(&one.id)
+                };
+                text.push_str(id);
+                text.push('\n');
+            }
+            cx.print(&text)?;
+            return Ok(0);
+        }
+        let rows = list.iter().map(|one| row(one, !flags.no_trunc)).collect();
+        let listing = Listing {
+            fields: FIELDS,
+            rows,
+        };
+        let table = match flags.size {
+            true => format!("{TABLE}\t{{{{.Size}}}}"),
+            false => TABLE.to_owned(),
+        };
+        let text = listing.render(format, &table).map_err(Failure::new)?;
+        cx.print(&text)?;
+        Ok(0)
+    })
+}
+
+/// Names without their slash; those that stand for links to others are left out of a short list.
+fn names(of: &Summary, short: bool) -> String {
+    let names = of.names.iter().map(|name| name.trim_start_matches('/'));
+    let own = names.filter(|name| !short || !name.contains('/'));
+    own.collect::<Vec<_>>().join(",")
+}
+
+fn mounts(of: &Summary, short: bool) -> String {
+    let name = |mount: &Json| {
+        let name = mount["Name"].as_str().filter(|name| !name.is_empty());
+        let name = name.or(mount["Source"].as_str()).unwrap_or_default();
+        if short {
+            ellipsis(name, 15)
+        } else {
+            name.to_owned()
+        }
+    };
+    of.mounts.iter().map(name).collect::<Vec<_>>().join(",")
+}
+
+fn size(of: &Summary) -> String {
+    let own = human_size_short(of.size_rw as f64);
+    match of.size_root_fs {
+        0 => own,
+        all => format!("{own} (virtual {})", human_size_short(all as f64)),
+    }
+}
+
+fn row(of: &Summary, short: bool) -> Vec<Value> {
+    let command = if short {
+        ellipsis(&of.command, 20)
+    } else {
+        of.command.clone()
+    };
+    let local = of
+        .mounts
+        .iter()
+        .filter(|mount| mount["Driver"] == "local")
+        .count();
+    let networks: Vec<&str> = of
+        .network_settings
+        .networks
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let labels: Vec<String> = of
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let image = match of.image.as_str() {
+        "" => "<no image>",
+        // An image that has lost its name is shown by its id.
+        image if short && image == of.image_id => short_id(image),
+        image => image,
+    };
+    let by_label = of.labels.clone();
+    let label = Value::Function(Arc::new(move |args| {
+        let key = args.first().and_then(Value::as_str).unwrap_or_default();
+        Ok(Value::String(
+            by_label.get(key).map_or("", String::as_str).into(),
+        ))
+    }));
+    let text = |text: String| Value::String(text.into());
+    vec![
+        text(quoted(&command)),
+        text(date(of.created)),
+        text(if short {
+            short_id(&of.id).to_owned()
+        } else {
+            of.id.clone()
+        }),
+        text(image.to_owned()),
+        text(labels.join(",")),
+        text(local.to_string()),
+        text(mounts(of, short)),
+        text(names(of, short)),
+        text(networks.join(",")),
+        text(String::new()),
+        text(super::port::summary(&of.ports)),
+        text(ago(of.created)),
+        text(size(of)),
+        text(of.state.clone()),
+        text(of.status.clone()),
+        label,
+    ]
+}
+
+/// Go's `strconv.Quote`, for what commands hold.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            letter if letter.is_control() => out.push_str(&format!("\\x{:02x}", letter as u32)),
+            letter => out.push(letter),
+        }
+    }
+    out.push('"');
+    out
+}

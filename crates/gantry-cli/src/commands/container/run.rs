@@ -1,0 +1,213 @@
+//! `gantry run`: create, attach, wait, start, in this order, so that no byte and no exit is missed.
+
+use gantry_api::container::CreateBody;
+
+use super::create::{body, create, read};
+use super::exit::{Waited, run_failure, watch};
+use crate::client::{Client, talk};
+use crate::commands::{Command, Count};
+use crate::cx::Cx;
+use crate::failure::{Failure, Outcome};
+use crate::flags::flags;
+use crate::request::{Attached, CreateFlags};
+use crate::stream::{
+    DetachKeys, End, Plan, RawMode, Session, Signals, follow_size, forward_signals, is_terminal,
+    size,
+};
+
+pub(crate) const COMMAND: Command = Command {
+    names: &["container run", "run"],
+    about: "Create and run a new container from an image",
+    usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+    args: Count::AtLeast(1),
+    mixed: false,
+    run,
+};
+
+flags! {
+    /// What `run` has beyond `create`.
+    struct RunFlags {
+        /// Run container in background and print container ID
+        detach: bool = "detach" short "d";
+        /// Override the key sequence for detaching a container
+        detach_keys: Option<String> = "detach-keys";
+        /// Proxy received signals to the process
+        sig_proxy: bool = "sig-proxy" default "true";
+    }
+}
+
+fn run(cx: &Cx) -> Outcome {
+    let mut flags = CreateFlags::default();
+    let mut own = RunFlags::default();
+    let args = read(cx, &COMMAND, &mut flags, &mut [&mut own])?;
+    let mut body = body(cx, &flags, &args)?;
+    let attached = streams(cx, &flags, &own, &mut body)?;
+    let keys = match cx.detach_keys(own.detach_keys.as_deref()) {
+        Some(text) => Some(
+            DetachKeys::parse(text)
+                .map_err(|why| run_failure(cx, &format!("invalid detach keys ({text}): {why}")))?,
+        ),
+        None => None,
+    };
+    talk(cx, async |client| {
+        let id = create(cx, &client, &flags, &body).await;
+        let id = id.map_err(|failure| {
+            Failure::new(cx.with_help(&failure.text, &cx.called)).with_code(125)
+        })?;
+        let run = Run {
+            cx,
+            client: &client,
+            id: &id,
+            tty: flags.tty,
+            removed: flags.rm,
+            size: body.host_config.console_size,
+            keys,
+            keys_text: cx.detach_keys(own.detach_keys.as_deref()),
+            proxy: own.sig_proxy,
+        };
+        if attached.any() {
+            return run.attached(attached).await;
+        }
+        run.start().await?;
+        if own.detach {
+            cx.print(&format!("{id}\n"))?;
+        }
+        Ok(0)
+    })
+}
+
+/// Which streams to attach; the body is told so, and of our terminal's size.
+fn streams(
+    cx: &Cx,
+    flags: &CreateFlags,
+    own: &RunFlags,
+    body: &mut CreateBody,
+) -> Result<Attached, Failure> {
+    let config = &mut body.config;
+    if own.detach {
+        if !flags.attach.items.is_empty() {
+            let text = "conflicting options: cannot specify both --attach and --detach";
+            return Err(Failure::new(cx.with_help(text, &cx.called)).with_code(125));
+        }
+        (
+            config.attach_stdin,
+            config.attach_stdout,
+            config.attach_stderr,
+        ) = (false, false, false);
+        config.stdin_once = false;
+    } else if config.tty && config.attach_stdin && !is_terminal(std::io::stdin()) {
+        return Err(Failure::new("the input device is not a TTY"));
+    }
+    if let Some(size) = size().filter(|_| config.tty) {
+        body.host_config.console_size = size;
+    }
+    Ok(Attached {
+        stdin: config.attach_stdin,
+        stdout: config.attach_stdout,
+        stderr: config.attach_stderr,
+    })
+}
+
+/// One run of a container that has been made.
+struct Run<'a> {
+    cx: &'a Cx,
+    client: &'a Client,
+    id: &'a str,
+    tty: bool,
+    removed: bool,
+    size: [u32; 2],
+    keys: Option<DetachKeys>,
+    keys_text: Option<&'a str>,
+    proxy: bool,
+}
+
+impl Run<'_> {
+    async fn start(&self) -> Result<(), Failure> {
+        let started = self
+            .client
+            .post(format!("/containers/{}/start", self.id))
+            .done()
+            .await;
+        started.map_err(|error| run_failure(self.cx, &error.to_string()))
+    }
+
+    async fn attached(self, to: Attached) -> Outcome {
+        let failed = |error: crate::client::ApiError| run_failure(self.cx, &error.to_string());
+        let attach = self
+            .client
+            .post(format!("/containers/{}/attach", self.id))
+            .query_if("detachKeys", self.keys_text)
+            .switch("stderr", to.stderr)
+            .switch("stdin", to.stdin)
+            .switch("stdout", to.stdout)
+            .query("stream", "1")
+            .hijack();
+        let waiting = watch(self.client, self.id, self.removed);
+        let (connection, waiting) = tokio::try_join!(attach, waiting).map_err(failed)?;
+        let signals = if self.proxy {
+            Some(Signals::catch(self.tty)?)
+        } else {
+            None
+        };
+        let raw = match self.tty && to.stdin {
+            true => RawMode::enter()?,
+            false => None,
+        };
+        // Without a proxy a signal still ends us, but not before the terminal is itself again.
+        let mut fatal = match (&signals, &raw) {
+            (None, Some(_)) => Some(Signals::catch_fatal()?),
+            _ => None,
+        };
+        if let Err(failure) = self.start().await {
+            drop(raw);
+            drop(connection);
+            if self.removed {
+                waiting.bytes().await?;
+            }
+            return Err(failure);
+        }
+        let plan = Plan {
+            tty: self.tty,
+            stdin: to.stdin,
+            output: to.stdout || to.stderr,
+            keys: (self.tty && to.stdin).then(|| self.keys.clone().unwrap_or_default()),
+        };
+        let session = Session::new(connection.0, plan).run();
+        let aside = async {
+            let forward = async {
+                match signals {
+                    Some(signals) => forward_signals(self.client, self.id, signals).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let resize = async {
+                match self.tty && is_terminal(std::io::stdout()) {
+                    true => follow_size(self.client, self.id, Some(self.size)).await,
+                    false => std::future::pending().await,
+                }
+            };
+            tokio::join!(forward, resize);
+        };
+        let killed = async {
+            match &mut fatal {
+                Some(fatal) => fatal.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let whole = async {
+            // A stream that broke says nothing of the container: its exit code is still to come.
+            if let Ok(End::Detached) = session.await {
+                return Ok(0);
+            }
+            drop(raw);
+            let waited: Waited = waiting.json().await?;
+            Ok(waited.code())
+        };
+        tokio::select! {
+            biased;
+            code = whole => code,
+            number = killed => Ok(128 + number as u8),
+            () = aside => Ok(0),
+        }
+    }
+}

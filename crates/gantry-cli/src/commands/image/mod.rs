@@ -1,0 +1,3 @@
+//! `gantry image ...`
+
+pub(super) mod pull;

@@ -1,0 +1,133 @@
+//! `gantry pull`, and the pull that `run` does by itself.
+
+use gantry_oci::Reference;
+
+use crate::client::{Client, talk};
+use crate::commands::{Command, Count};
+use crate::cx::Cx;
+use crate::failure::{Failure, Outcome};
+use crate::flags::flags;
+use crate::format::Display;
+
+pub(crate) const COMMAND: Command = Command {
+    names: &["image pull", "pull"],
+    about: "Download an image from a registry",
+    usage: "[OPTIONS] NAME[:TAG|@DIGEST]",
+    args: Count::Exactly(1),
+    mixed: true,
+    run,
+};
+
+flags! {
+    struct PullFlags {
+        /// Download all tagged images in the repository
+        all_tags: bool = "all-tags" short "a";
+        /// Skip image verification
+        disable_content_trust: bool = "disable-content-trust" default "true";
+        /// Set platform if server is multi-platform capable
+        platform: Option<String> = "platform";
+        /// Suppress verbose output
+        quiet: bool = "quiet" short "q";
+    }
+}
+
+/// Where a pull's progress goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Progress {
+    Stdout,
+    Stderr,
+    None,
+}
+
+impl Progress {
+    pub(crate) fn for_stderr(quiet: bool) -> Progress {
+        if quiet {
+            Progress::None
+        } else {
+            Progress::Stderr
+        }
+    }
+
+    fn display(self) -> Display {
+        match self {
+            Progress::Stdout => Display::stdout(),
+            Progress::Stderr => Display::stderr(),
+            Progress::None => Display::none(),
+        }
+    }
+}
+
+fn run(cx: &Cx) -> Outcome {
+    let mut flags = PullFlags::default();
+    let args = cx.read(&COMMAND, &mut [&mut flags])?;
+    let name = Reference::parse(&args[0]).map_err(|error| Failure::new(error.to_string()))?;
+    if flags.all_tags {
+        return Err(Failure::new(
+            "--all-tags is not supported: pull the tags that you need, one by one",
+        ));
+    }
+    let plain = name.tag.is_none() && name.digest.is_none();
+    if plain && !flags.quiet {
+        cx.print("Using default tag: latest\n")?;
+    }
+    let name = name.or_latest();
+    let progress = if flags.quiet {
+        Progress::None
+    } else {
+        Progress::Stdout
+    };
+    talk(cx, async |client| {
+        pull(
+            cx,
+            &client,
+            &name.familiar(),
+            flags.platform.as_deref(),
+            progress,
+        )
+        .await?;
+        let tag = name
+            .tag
+            .as_deref()
+            .map(|tag| format!(":{tag}"))
+            .unwrap_or_default();
+        let digest = name
+            .digest
+            .as_ref()
+            .map(|digest| format!("@{digest}"))
+            .unwrap_or_default();
+        cx.print(&format!("{}{tag}{digest}\n", name.name()))?;
+        Ok(0)
+    })
+}
+
+/// Pulls one image; its progress goes where `progress` says.
+pub(crate) async fn pull(
+    cx: &Cx,
+    client: &Client,
+    image: &str,
+    platform: Option<&str>,
+    progress: Progress,
+) -> Result<(), Failure> {
+    let name = Reference::parse(image)
+        .map_err(|error| Failure::new(error.to_string()))?
+        .or_latest();
+    let auth = cx.config().registry_auth(&name.domain);
+    let digest = name.digest.as_ref().map(ToString::to_string);
+    let tag = digest.as_deref().or(name.tag.as_deref());
+    let mut answer = client
+        .post("/images/create")
+        .query("fromImage", &name.name())
+        .query_if("platform", platform)
+        .query_if("tag", tag)
+        .header("x-registry-auth", auth)
+        .send()
+        .await?;
+    let mut display = progress.display();
+    while let Some(bytes) = answer.chunk().await? {
+        // COMPAT: Docker's client names the daemon for an error of the stream, too.
+        display
+            .feed(&bytes)
+            .map_err(|error| Failure::new(format!("Error response from daemon: {error}")))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! The table of commands. One file each: `<noun>/<verb>.rs`, with its flags, its `COMMAND` and its doing.
+
+mod container;
+mod image;
+mod system;
+
+use crate::cx::Cx;
+use crate::failure::Outcome;
+
+/// How many arguments a command takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Count {
+    None,
+    Exactly(usize),
+    AtLeast(usize),
+    Between(usize, usize),
+}
+
+impl Count {
+    /// Docker's words where `given` does not fit.
+    pub(crate) fn check(self, given: usize) -> Option<String> {
+        let noun = |count| if count == 1 { "argument" } else { "arguments" };
+        match self {
+            Count::None if given > 0 => Some("accepts no arguments".to_owned()),
+            Count::Exactly(count) if given != count => {
+                Some(format!("requires {count} {}", noun(count)))
+            }
+            Count::AtLeast(count) if given < count => {
+                Some(format!("requires at least {count} {}", noun(count)))
+            }
+            Count::Between(least, most) if given < least || given > most => Some(format!(
+                "requires at least {least} and at most {most} {}",
+                noun(most)
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// One command of the table.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// All the ways to call it; the first is `<noun> <verb>`.
+    pub(crate) names: &'static [&'static str],
+    pub(crate) about: &'static str,
+    /// What follows the name in the usage line.
+    pub(crate) usage: &'static str,
+    pub(crate) args: Count,
+    /// Flags may follow arguments.
+    pub(crate) mixed: bool,
+    pub(crate) run: fn(&Cx) -> Outcome,
+}
+
+/// A group of commands: `container`, `image`, `system`.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+}
+
+pub(crate) const GROUPS: &[Group] = &[
+    Group {
+        name: "container",
+        about: "Manage containers",
+    },
+    Group {
+        name: "image",
+        about: "Manage images",
+    },
+    Group {
+        name: "system",
+        about: "Manage Gantry",
+    },
+];
+
+pub(crate) const COMMANDS: &[&Command] = &[
+    &container::run::COMMAND,
+    &container::create::COMMAND,
+    &container::ls::COMMAND,
+    &container::port::COMMAND,
+    &image::pull::COMMAND,
+    &system::version::COMMAND,
+];
+
+/// The command called by exactly these words.
+pub(crate) fn find(words: &str) -> Option<&'static Command> {
+    COMMANDS
+        .iter()
+        .find(|command| command.names.contains(&words))
+        .copied()
+}

@@ -1,0 +1,147 @@
+//! `gantry version`
+
+use serde_json::{Value as Json, json};
+
+use crate::client::{API_VERSION, ApiError, talk};
+use crate::commands::{Command, Count};
+use crate::cx::Cx;
+use crate::failure::{Failure, Outcome};
+use crate::flags::flags;
+use crate::format::{Template, from_json};
+
+pub(crate) const COMMAND: Command = Command {
+    names: &["version"],
+    about: "Show the version information of client and daemon",
+    usage: "[OPTIONS]",
+    args: Count::None,
+    mixed: true,
+    run,
+};
+
+flags! {
+    struct VersionFlags {
+        /// Format output using a custom template:
+        ///
+        /// 'json':             Print in JSON format
+        ///
+        /// 'TEMPLATE':         Print output using the given Go template.
+        format: Option<String> = "format" short "f";
+    }
+}
+
+fn run(cx: &Cx) -> Outcome {
+    let mut flags = VersionFlags::default();
+    cx.read(&COMMAND, &mut [&mut flags])?;
+    let format = flags.format.as_deref().filter(|format| !format.is_empty());
+    let template = match format {
+        None | Some("json") => None,
+        Some(source) => Some(Template::parse(source).map_err(Failure::new)?),
+    };
+    talk(cx, async |client| {
+        let server: Result<Json, ApiError> = client.get("/version").json().await;
+        let (server, failed) = match server {
+            Ok(server) => (server, None),
+            Err(error) => (Json::Null, Some(error)),
+        };
+        let mine = json!({
+            "Platform": {"Name": "Gantry"},
+            "Version": env!("CARGO_PKG_VERSION"),
+            "ApiVersion": client.api_version(),
+            "DefaultAPIVersion": API_VERSION,
+            "Os": std::env::consts::OS,
+            "Arch": go_architecture(),
+            "Context": "default",
+        });
+        let all = json!({"Client": mine, "Server": server});
+        match (format, &template) {
+            (Some(_), Some(template)) => {
+                let text = template
+                    .render(&from_json(&all, ""))
+                    .map_err(Failure::new)?;
+                cx.print(&format!("{text}\n"))?;
+            }
+            (Some(_), None) => cx.print(&format!("{all}\n"))?,
+            (None, _) => cx.print(&pretty(&mine, &server))?,
+        }
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(0),
+        }
+    })
+}
+
+/// This machine's architecture in Go's words.
+fn go_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn pretty(client: &Json, server: &Json) -> String {
+    let text = |of: &Json, key: &str| of[key].as_str().unwrap_or_default().to_owned();
+    let mut out = String::from("Client:\n");
+    let row = |out: &mut String, name: &str, value: String| {
+        if !value.is_empty() {
+            out.push_str(&format!(" {:<19}{value}\n", format!("{name}:")));
+        }
+    };
+    row(&mut out, "Version", text(client, "Version"));
+    let (api, default) = (
+        text(client, "ApiVersion"),
+        text(client, "DefaultAPIVersion"),
+    );
+    let downgraded = match api == default {
+        true => api,
+        false => format!("{api} (downgraded from {default})"),
+    };
+    row(&mut out, "API version", downgraded);
+    row(
+        &mut out,
+        "OS/Arch",
+        format!("{}/{}", text(client, "Os"), text(client, "Arch")),
+    );
+    row(&mut out, "Context", text(client, "Context"));
+    if server.is_null() {
+        return out;
+    }
+    let platform = server["Platform"]["Name"].as_str().unwrap_or_default();
+    out.push_str(format!("\nServer: {platform}").trim_end());
+    out.push('\n');
+    for component in server["Components"].as_array().into_iter().flatten() {
+        out.push_str(&format!(" {}:\n", text(component, "Name")));
+        let details = &component["Details"];
+        let mut row = |name: &str, value: String| {
+            if !value.is_empty() {
+                out.push_str(&format!("  {:<18}{value}\n", format!("{name}:")));
+            }
+        };
+        row("Version", text(component, "Version"));
+        let (api, least) = (text(details, "ApiVersion"), text(details, "MinAPIVersion"));
+        if !api.is_empty() {
+            row("API version", format!("{api} (minimum version {least})"));
+        }
+        row("Go version", text(details, "GoVersion"));
+        let commit = text(details, "GitCommit");
+        row(
+            if api.is_empty() {
+                "GitCommit"
+            } else {
+                "Git commit"
+            },
+            commit,
+        );
+        row("Built", text(details, "BuildTime"));
+        if !text(details, "Os").is_empty() {
+            row(
+                "OS/Arch",
+                format!("{}/{}", text(details, "Os"), text(details, "Arch")),
+            );
+        }
+        if let Some(experimental) = details["Experimental"].as_str() {
+            row("Experimental", experimental.to_owned());
+        }
+    }
+    out
+}

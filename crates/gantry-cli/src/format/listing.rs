@@ -1,0 +1,96 @@
+//! A list of things by `--format`: a table, JSON lines, or a template per thing.
+
+use std::sync::Arc;
+
+use gotmpl::Value;
+
+use super::table::table;
+use super::template::Template;
+
+/// A list of things with the same fields.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// Field and its heading, in alphabetical order of the fields (which is that of `json`).
+    pub(crate) fields: &'static [(&'static str, &'static str)],
+    /// One value a field.
+    pub(crate) rows: Vec<Vec<Value>>,
+}
+
+impl Listing {
+    /// `format` as the user wrote it; `default` is the template of the plain table.
+    pub(crate) fn render(&self, format: Option<&str>, default: &str) -> Result<String, String> {
+        let format = format.map(str::trim).filter(|format| !format.is_empty());
+        match format {
+            None | Some("table") => self.table(default),
+            Some("json") => self.lines(&Template::parse("{{json .}}")?),
+            Some(format) => match format.strip_prefix("table ") {
+                Some(template) => self.table(template),
+                None => self.lines(&Template::parse(&unescape(format))?),
+            },
+        }
+    }
+
+    fn lines(&self, template: &Template) -> Result<String, String> {
+        let mut text = String::new();
+        for row in &self.rows {
+            text.push_str(&template.render(&self.data(row))?);
+            text.push('\n');
+        }
+        Ok(text)
+    }
+
+    fn table(&self, template: &str) -> Result<String, String> {
+        let source = unescape(template.trim());
+        let mut lines = vec![self.heading(&source)?];
+        let template = Template::parse(&source)?;
+        for row in &self.rows {
+            let text = template.render(&self.data(row))?;
+            lines.extend(text.split('\n').map(str::to_owned));
+        }
+        Ok(table(&lines))
+    }
+
+    /// The template run over the headings; functions leave a heading alone.
+    fn heading(&self, source: &str) -> Result<String, String> {
+        let headings = self
+            .fields
+            .iter()
+            .map(|(field, heading)| (Arc::from(*field), Value::String((*heading).into())));
+        let mut plain = gotmpl::Template::new("");
+        for name in [
+            "json", "split", "join", "title", "lower", "upper", "pad", "truncate",
+        ] {
+            plain = plain.func(name, |args| Ok(args.first().cloned().unwrap_or(Value::Nil)));
+        }
+        // The heading of a label is its name.
+        let mut data: std::collections::BTreeMap<Arc<str>, Value> = headings.collect();
+        data.insert(
+            "Label".into(),
+            Value::Function(Arc::new(|args| {
+                let name = args.first().and_then(Value::as_str).unwrap_or_default();
+                let last = name.rsplit('.').next().unwrap_or_default();
+                Ok(Value::String(last.replace(['-', '_'], " ").into()))
+            })),
+        );
+        plain
+            .parse(&source.replace(".Label \"", "call .Label \""))
+            .map_err(|error| format!("template parsing error: {error}"))?
+            .execute_to_string(&Value::Map(Arc::new(data)))
+            .map_err(|error| error.to_string())
+    }
+
+    fn data(&self, row: &[Value]) -> Value {
+        Value::Map(Arc::new(
+            self.fields
+                .iter()
+                .zip(row)
+                .map(|((field, _), value)| (Arc::from(*field), value.clone()))
+                .collect(),
+        ))
+    }
+}
+
+/// `\t` and `\n` as people type them in a shell.
+fn unescape(format: &str) -> String {
+    format.replace("\\t", "\t").replace("\\n", "\n")
+}

@@ -1,0 +1,233 @@
+//! Go templates with the functions that Docker adds.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use gotmpl::{MissingKey, TemplateError, Value};
+use serde_json::Value as Json;
+
+/// A parsed template.
+pub(crate) struct Template(gotmpl::Template);
+
+/// `null` of the daemon. Go shows the nil slice or map that stands behind it as an empty one, but `json`
+/// still says `null`: so it is a list or map of its own, known by its address.
+static NULL_LIST: LazyLock<Arc<[Value]>> = LazyLock::new(|| Arc::from(Vec::new()));
+static NULL_MAP: LazyLock<Arc<BTreeMap<Arc<str>, Value>>> = LazyLock::new(Arc::default);
+
+/// Keys whose `null` is a nil map of Go's.
+const MAPS: &[&str] = &[
+    "Annotations",
+    "Config",
+    "DriverOpts",
+    "EndpointsConfig",
+    "ExposedPorts",
+    "Labels",
+    "Networks",
+    "Options",
+    "PortBindings",
+    "Ports",
+    "Storage",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+];
+/// Keys whose `null` is a nil pointer.
+const POINTERS: &[&str] = &[
+    "ContainerIDFile",
+    "Data",
+    "Health",
+    "Healthcheck",
+    "IPAMConfig",
+    "ImageManifestDescriptor",
+    "Init",
+    "MemorySwappiness",
+    "OomKillDisable",
+    "PidsLimit",
+    "StopTimeout",
+];
+
+/// The daemon's JSON as template data. `key` is the name that the value has in its object.
+pub(crate) fn from_json(json: &Json, key: &str) -> Value {
+    match json {
+        Json::Null if POINTERS.contains(&key) => Value::Nil,
+        Json::Null if MAPS.contains(&key) => Value::Map(NULL_MAP.clone()),
+        Json::Null => Value::List(NULL_LIST.clone()),
+        Json::Bool(truth) => Value::Bool(*truth),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Value::Int(number),
+            (None, Some(number)) => Value::Uint(number),
+            _ => Value::Float(number.as_f64().unwrap_or_default()),
+        },
+        Json::String(text) => Value::String(text.as_str().into()),
+        Json::Array(items) => Value::List(items.iter().map(|item| from_json(item, "")).collect()),
+        Json::Object(fields) => Value::Map(Arc::new(
+            fields
+                .iter()
+                .map(|(key, value)| (Arc::from(key.as_str()), from_json(value, key)))
+                .collect(),
+        )),
+    }
+}
+
+fn to_json(value: &Value) -> Json {
+    match value {
+        Value::List(items) if Arc::ptr_eq(items, &NULL_LIST) => Json::Null,
+        Value::Map(fields) if Arc::ptr_eq(fields, &NULL_MAP) => Json::Null,
+        Value::Bool(truth) => (*truth).into(),
+        Value::Int(number) => (*number).into(),
+        Value::Uint(number) => (*number).into(),
+        Value::Float(number) => (*number).into(),
+        Value::String(text) => Json::String(text.to_string()),
+        Value::List(items) => items.iter().map(to_json).collect(),
+        Value::Map(fields) => Json::Object(
+            fields
+                .iter()
+                .filter(|(_, value)| !value.is_function())
+                .map(|(key, value)| (key.to_string(), to_json(value)))
+                .collect(),
+        ),
+        _ => Json::Null,
+    }
+}
+
+type Result<T> = std::result::Result<T, TemplateError>;
+
+fn text(args: &[Value], at: usize) -> Result<String> {
+    match args.get(at) {
+        Some(Value::String(text)) => Ok(text.to_string()),
+        Some(other) => Err(TemplateError::Exec(format!(
+            "wrong type for value; expected string; got {}",
+            other.type_name()
+        ))),
+        None => Err(TemplateError::Exec("wrong number of args".to_owned())),
+    }
+}
+
+fn number(args: &[Value], at: usize) -> usize {
+    let number = args.get(at).and_then(Value::as_int).unwrap_or(0);
+    usize::try_from(number).unwrap_or(0)
+}
+
+fn string(text: impl AsRef<str>) -> Result<Value> {
+    Ok(Value::String(text.as_ref().into()))
+}
+
+fn join(args: &[Value]) -> Result<Value> {
+    let separator = text(args, 1)?;
+    let Some(Value::List(items)) = args.first() else {
+        return Err(TemplateError::Exec("join needs a list".to_owned()));
+    };
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    string(items.join(&separator))
+}
+
+/// The first letter of each word made large.
+fn title(text: &str) -> String {
+    let mut after_letter = false;
+    text.chars()
+        .map(|letter| {
+            let start = !after_letter;
+            after_letter = letter.is_alphanumeric() || letter == '_' || letter == '\'';
+            if start {
+                letter.to_ascii_uppercase()
+            } else {
+                letter
+            }
+        })
+        .collect()
+}
+
+impl Template {
+    /// Docker's words where the text is no template.
+    pub(crate) fn parse(source: &str) -> std::result::Result<Template, String> {
+        // `.Label "x"` is a method in Go; here it is a function value.
+        let source = source.replace(".Label \"", "call .Label \"");
+        gotmpl::Template::new("")
+            .missing_key(MissingKey::Error)
+            .func("json", |args| {
+                string(to_json(args.first().unwrap_or(&Value::Nil)).to_string())
+            })
+            .func("split", |args| {
+                let (whole, separator) = (text(args, 0)?, text(args, 1)?);
+                let parts = whole.split(separator.as_str());
+                Ok(Value::List(
+                    parts.map(|part| Value::String(part.into())).collect(),
+                ))
+            })
+            .func("join", join)
+            .func("title", |args| string(title(&text(args, 0)?)))
+            .func("lower", |args| string(text(args, 0)?.to_lowercase()))
+            .func("upper", |args| string(text(args, 0)?.to_uppercase()))
+            .func("pad", |args| {
+                let inner = text(args, 0)?;
+                if inner.is_empty() {
+                    return string(inner);
+                }
+                let (before, after) = (" ".repeat(number(args, 1)), " ".repeat(number(args, 2)));
+                string(format!("{before}{inner}{after}"))
+            })
+            .func("truncate", |args| {
+                let whole = text(args, 0)?;
+                string(whole.get(..number(args, 1)).unwrap_or(&whole))
+            })
+            .parse(&source)
+            .map(Template)
+            .map_err(|error| format!("template parsing error: {error}"))
+    }
+
+    pub(crate) fn render(&self, data: &Value) -> std::result::Result<String, String> {
+        self.0
+            .execute_to_string(data)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// JSON with `indent` per level, members in their order, numbers and escapes as they were.
+pub(crate) fn indented(json: &str, indent: &str) -> String {
+    let mut out = String::with_capacity(json.len() * 2);
+    let mut depth = 0;
+    let mut letters = json.chars().peekable();
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.push_str(&indent.repeat(depth));
+    };
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => {
+                out.push('"');
+                while let Some(inner) = letters.next() {
+                    out.push(inner);
+                    match inner {
+                        '\\' => out.extend(letters.next()),
+                        '"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            '{' | '[' => {
+                out.push(letter);
+                while letters.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                if let Some(end) = letters.next_if(|next| matches!(next, '}' | ']')) {
+                    out.push(end);
+                } else {
+                    depth += 1;
+                    line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(letter);
+            }
+            ',' => {
+                out.push(',');
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            letter if letter.is_ascii_whitespace() => {}
+            letter => out.push(letter),
+        }
+    }
+    out
+}

@@ -1,0 +1,17 @@
+//! From flags to the body of `POST /containers/create`.
+//!
+//! [`options`] is the table of flags that `run` and `create` share, [`create`] puts the body together; the
+//! other modules read one kind of value each, with the errors of Docker's client.
+
+mod amounts;
+mod create;
+mod environment;
+mod mounts;
+mod network;
+pub(crate) mod options;
+mod ports;
+mod rules;
+
+pub(crate) use amounts::duration;
+pub(crate) use create::{Attached, create_body};
+pub(crate) use options::CreateFlags;
