@@ -10,6 +10,7 @@
 //! shim -- Started | StartError over the request's own reply socket --> daemon
 //! ```
 
+pub mod capabilities;
 pub mod cgroup;
 pub mod shim_client;
 pub mod signal;
