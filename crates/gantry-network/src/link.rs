@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Not in `libc`: `linux/if_link.h`, `linux/veth.h`, `linux/ip.h`.
 const VETH_INFO_PEER: u16 = 1;
+/// `RTEXT_FILTER_SKIP_STATS`: leave out what makes the most of an answer.
+const WITHOUT_STATISTICS: u32 = 1 << 3;
 const BRPORT_STATE: u16 = 1;
 const BRPORT_MODE: u16 = 4;
 const INET_CONF: u16 = 1;
@@ -77,13 +79,16 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
 pub(crate) fn by_name(netlink: &Netlink, name: &str) -> Result<Option<Link>, Refusal> {
     let get = Message::with_flags(libc::RTM_GETLINK, libc::NLM_F_REQUEST)
         .fixed(&interface_info(libc::AF_UNSPEC, 0, 0, 0))
+        .number(libc::IFLA_EXT_MASK, WITHOUT_STATISTICS)
         .string(libc::IFLA_IFNAME, name);
     Ok(netlink.query(&get)?.as_deref().and_then(parse_link))
 }
 
 /// All links of the namespace.
 pub(crate) fn list(netlink: &Netlink) -> Result<Vec<Link>, Refusal> {
-    let get = dump(libc::RTM_GETLINK).fixed(&interface_info(libc::AF_UNSPEC, 0, 0, 0));
+    let get = dump(libc::RTM_GETLINK)
+        .fixed(&interface_info(libc::AF_UNSPEC, 0, 0, 0))
+        .number(libc::IFLA_EXT_MASK, WITHOUT_STATISTICS);
     let list = netlink.dump(&get)?;
     Ok(list.iter().filter_map(|p| parse_link(p)).collect())
 }
@@ -158,6 +163,15 @@ pub(crate) fn set_route_localnet(index: u32) -> Message {
             m.nest(INET_CONF, |m| m.number(DEVCONF_ROUTE_LOCALNET, 1))
         })
     })
+}
+
+/// Makes a link that has just got its carrier pass packets at once. The kernel leaves that to a worker, and drops
+/// what is sent until then; asking for the link makes it catch up (since Linux 6.8; before, the worker's moment
+/// remains).
+pub(crate) fn settle(index: u32) -> Message {
+    Message::new(libc::RTM_GETLINK, 0)
+        .fixed(&interface_info(libc::AF_UNSPEC, index, 0, 0))
+        .number(libc::IFLA_EXT_MASK, WITHOUT_STATISTICS)
 }
 
 fn set(info: [u8; 16]) -> Message {

@@ -222,11 +222,14 @@ impl Bridge {
                 link::add_address(inner.index, with_prefix),
                 link::set_up(inner.index),
                 link::add_default_route(inner.index, self.gateway),
+                link::settle(inner.index),
             ])
             .map_err(NetworkError::kernel(format!(
                 "giving {with_prefix} to {CONTAINER_LINK}"
             )))?;
         let mut host_side = vec![
+            link::settle(port.index),
+            link::settle(self.link.index),
             link::set_forwarding_entry(port.index, mac),
             link::set_neighbour(self.link.index, address, mac),
         ];
@@ -375,16 +378,14 @@ fn format_mac(mac: Mac) -> String {
 }
 
 fn parse_mac(text: &str) -> Result<Mac, NetworkError> {
-    let bytes: Option<Vec<u8>> = text
-        .split([':', '-'])
-        .map(|part| {
-            u8::from_str_radix(part, 16)
-                .ok()
-                .filter(|_| part.len() == 2)
-        })
-        .collect();
+    let byte = |part: &str| {
+        let is_hex = part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+        u8::from_str_radix(part, 16).ok().filter(|_| is_hex)
+    };
+    let bytes: Option<Vec<u8>> = text.split([':', '-']).map(byte).collect();
     bytes
         .and_then(|bytes| Mac::try_from(bytes).ok())
+        // An odd first byte is a group's address.
         .filter(|mac| mac[0] & 1 == 0)
         .ok_or_else(|| NetworkError::Invalid(format!("{text} is not a valid mac address")))
 }

@@ -19,7 +19,7 @@ const DEFAULT_NAME: &str = "docker0";
 const SECOND_NAME: &str = "gantry0";
 /// The network's name in the API.
 const NETWORK: &str = "bridge";
-const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+pub(super) const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 /// A link group that nobody uses, for deleting several links at once.
 const DOOMED_GROUP: u32 = 0x6761_6e74;
 
@@ -127,7 +127,8 @@ fn own_bridge(netlink: &Netlink, config: &BridgeConfig) -> Result<Link, NetworkE
         }
     }
     let name = free.ok_or_else(|| {
-        let text = format!("{} exists and is not ours", names.join(" or "));
+        let names = names.join(" and ");
+        let text = format!("{names} belong to someone else: name a bridge to use");
         NetworkError::Invalid(text)
     })?;
     make_bridge(netlink, name, &config.table)

@@ -140,6 +140,46 @@ fn refused_from(sandbox: &Sandbox, address: Ipv4Addr, port: u16) {
     assert!(answer.is_err(), "{address}:{port} answered {answer:?}");
 }
 
+/// Sends an echo request from where the caller is, and waits for the reply.
+fn ping(address: Ipv4Addr) -> bool {
+    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
+    let socket =
+        rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)).unwrap();
+    let timeout = sockopt::Timeout::Recv;
+    sockopt::set_socket_timeout(&socket, timeout, Some(PATIENCE)).unwrap();
+    // Type 8, code 0, checksum, identifier 1, sequence 1.
+    let request = [8, 0, 0xf7, 0xfd, 0, 1, 0, 1];
+    let to = SocketAddrV4::new(address, 0);
+    rustix::net::sendto(&socket, &request, SendFlags::empty(), &to).unwrap();
+    let mut packet = [0; 128];
+    while let Ok((length, _)) = rustix::net::recv(&socket, &mut packet, RecvFlags::empty()) {
+        let source = Ipv4Addr::new(packet[12], packet[13], packet[14], packet[15]);
+        if length >= 28 && source == address && packet[20] == 0 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Runs the `ip` program where the caller is.
+fn ip(arguments: &str) -> String {
+    let output = std::process::Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .expect("needs the ip program");
+    assert!(output.status.success(), "ip {arguments}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Makes the namespace send packets for 127.0.0.0/8 to `gateway`, as an attacker would.
+fn send_loopback_to(sandbox: &Sandbox, gateway: Ipv4Addr) {
+    inside(sandbox, || {
+        ip("address del 127.0.0.1/8 dev lo");
+        ip(&format!("route add 127.0.0.0/8 via {gateway}"));
+        std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").unwrap();
+    });
+}
+
 /// Whether `done` becomes true within the patience.
 fn eventually(mut done: impl FnMut() -> bool) -> bool {
     let start = std::time::Instant::now();

@@ -1,0 +1,103 @@
+//! How long it takes to make a sandbox, attach it and release it: `cargo run --release --example attach_timing [ROUNDS]`,
+//! as root. Everything happens in a network namespace of its own; the machine's network is not touched.
+#![expect(clippy::unwrap_used, reason = "a measurement that fails should stop")]
+
+use gantry_network::bridge::{Bridge, BridgeConfig, EndpointRequest, PublishedPort};
+use gantry_network::sandbox::Sandbox;
+use rustix::thread::UnshareFlags;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 300;
+
+#[derive(Debug, Default)]
+struct Samples {
+    name: &'static str,
+    times: Vec<Duration>,
+}
+
+impl Samples {
+    fn new(name: &'static str) -> Self {
+        let times = Vec::new();
+        Self { name, times }
+    }
+
+    fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = work();
+        self.times.push(start.elapsed());
+        result
+    }
+
+    fn print(mut self) {
+        self.times.sort();
+        let at = |share: usize| self.times[(self.times.len() - 1) * share / 100].as_micros();
+        println!("{:28} {:>8} {:>8} {:>8}", self.name, at(0), at(50), at(99));
+    }
+}
+
+fn main() {
+    let rounds = std::env::args()
+        .nth(1)
+        .map_or(ROUNDS, |n| n.parse().unwrap());
+    // SAFETY: the program has one thread, and only its network namespace changes.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
+    let config = BridgeConfig {
+        table: "timing".into(),
+        ..BridgeConfig::default()
+    };
+    let mut up = Samples::new("bridge up");
+    let bridge = up.time(|| Bridge::up(config, &[]).unwrap());
+    println!(
+        "{:28} {:>8} {:>8} {:>8}",
+        "microseconds", "least", "median", "p99"
+    );
+    measure(
+        &bridge,
+        rounds,
+        "attach",
+        "release",
+        &EndpointRequest::default(),
+    );
+    let port = PublishedPort {
+        container_port: 80,
+        protocol: "tcp".into(),
+        host_ip: Ipv4Addr::UNSPECIFIED,
+        host_port: 0,
+    };
+    let published = EndpointRequest {
+        ports: vec![port],
+        ..EndpointRequest::default()
+    };
+    measure(
+        &bridge,
+        rounds,
+        "attach, one port",
+        "release, one port",
+        &published,
+    );
+    up.print();
+}
+
+fn measure(
+    bridge: &Bridge,
+    rounds: usize,
+    attach: &'static str,
+    release: &'static str,
+    request: &EndpointRequest,
+) {
+    let mut made = Samples::new("sandbox");
+    let mut attached = Samples::new(attach);
+    let mut released = Samples::new(release);
+    let mut closed = Samples::new("sandbox closed");
+    for round in 0..rounds {
+        let id = format!("{round:08x}");
+        let sandbox = made.time(|| Sandbox::new().unwrap());
+        let endpoint = attached.time(|| bridge.attach(&id, &sandbox, request).unwrap());
+        released.time(|| bridge.release(&endpoint).unwrap());
+        closed.time(|| drop(sandbox));
+    }
+    for samples in [made, attached, released, closed] {
+        samples.print();
+    }
+}
