@@ -1,5 +1,8 @@
 //! How long it takes to make a sandbox, attach it and release it: `cargo run --release --example attach_timing [ROUNDS]`,
 //! as root. Everything happens in a network namespace of its own; the machine's network is not touched.
+//!
+//! First with a pause after each round, then without: there the kernel still clears away the namespaces of earlier
+//! rounds, and holds its lock for network devices meanwhile.
 #![expect(clippy::unwrap_used, reason = "a measurement that fails should stop")]
 
 use gantry_network::bridge::{Bridge, BridgeConfig, EndpointRequest, PublishedPort};
@@ -8,7 +11,9 @@ use rustix::thread::UnshareFlags;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 300;
+const ROUNDS: usize = 100;
+/// Longer than the kernel takes to clear away a namespace.
+const PAUSE: Duration = Duration::from_millis(60);
 
 #[derive(Debug, Default)]
 struct Samples {
@@ -52,13 +57,7 @@ fn main() {
         "{:28} {:>8} {:>8} {:>8}",
         "microseconds", "least", "median", "p99"
     );
-    measure(
-        &bridge,
-        rounds,
-        "attach",
-        "release",
-        &EndpointRequest::default(),
-    );
+    let plain = EndpointRequest::default();
     let port = PublishedPort {
         container_port: 80,
         protocol: "tcp".into(),
@@ -69,21 +68,20 @@ fn main() {
         ports: vec![port],
         ..EndpointRequest::default()
     };
-    measure(
-        &bridge,
-        rounds,
-        "attach, one port",
-        "release, one port",
-        &published,
-    );
     up.print();
+    for (pause, rounds) in [(PAUSE, rounds), (Duration::ZERO, 5 * rounds)] {
+        println!("pause after each round: {pause:?}");
+        measure(&bridge, pause, rounds, ["attach", "release"], &plain);
+        let names = ["attach, one port", "release, one port"];
+        measure(&bridge, pause, rounds, names, &published);
+    }
 }
 
 fn measure(
     bridge: &Bridge,
+    pause: Duration,
     rounds: usize,
-    attach: &'static str,
-    release: &'static str,
+    [attach, release]: [&'static str; 2],
     request: &EndpointRequest,
 ) {
     let mut made = Samples::new("sandbox");
@@ -96,6 +94,7 @@ fn measure(
         let endpoint = attached.time(|| bridge.attach(&id, &sandbox, request).unwrap());
         released.time(|| bridge.release(&endpoint).unwrap());
         closed.time(|| drop(sandbox));
+        std::thread::sleep(pause);
     }
     for samples in [made, attached, released, closed] {
         samples.print();

@@ -11,6 +11,7 @@ const WITHOUT_STATISTICS: u32 = 1 << 3;
 const BRPORT_STATE: u16 = 1;
 const BRPORT_MODE: u16 = 4;
 const INET_CONF: u16 = 1;
+const DEVCONF_ARP_NOTIFY: u16 = 22;
 const DEVCONF_ROUTE_LOCALNET: u16 = 26;
 const LINK_IS_UP: u32 = libc::IFF_UP as u32;
 
@@ -158,9 +159,21 @@ pub(crate) fn set_group(index: u32, group: u32) -> Message {
 
 /// Lets packets from and to 127.0.0.0/8 pass this link.
 pub(crate) fn set_route_localnet(index: u32) -> Message {
+    set_ipv4_option(index, DEVCONF_ROUTE_LOCALNET)
+}
+
+/// Makes the namespace tell its neighbours (gratuitous ARP) which MAC its address has; the link must be up and pass
+/// packets. The kernel does so when a MAC is set, also to what it was.
+pub(crate) fn announce(index: u32, mac: Mac) -> [Message; 2] {
+    let again = set(interface_info(libc::AF_UNSPEC, index, 0, 0)).bytes(libc::IFLA_ADDRESS, &mac);
+    [set_ipv4_option(index, DEVCONF_ARP_NOTIFY), again]
+}
+
+/// The same as writing 1 to the file in `/proc/sys/net/ipv4/conf/<link>/`.
+fn set_ipv4_option(index: u32, option: u16) -> Message {
     set(interface_info(libc::AF_UNSPEC, index, 0, 0)).nest(libc::IFLA_AF_SPEC, |m| {
         m.nest(libc::AF_INET as u16, |m| {
-            m.nest(INET_CONF, |m| m.number(DEVCONF_ROUTE_LOCALNET, 1))
+            m.nest(INET_CONF, |m| m.number(option, 1))
         })
     })
 }
@@ -287,23 +300,13 @@ fn parse_route(payload: &[u8]) -> Option<(u32, Ipv4Net)> {
 /// earlier owner of the address would lead the first packets astray. It is static, as a port that has just been made
 /// does not learn yet; it still moves where the MAC is seen, and goes with its port.
 pub(crate) fn set_forwarding_entry(port: u32, mac: Mac) -> Message {
-    neighbour(libc::AF_BRIDGE, port, libc::NUD_NOARP, libc::NTF_MASTER)
-        .bytes(libc::NDA_LLADDR, &mac)
-}
-
-/// Tells the host the MAC behind an address, for the same reason.
-pub(crate) fn set_neighbour(index: u32, address: Ipv4Addr, mac: Mac) -> Message {
-    neighbour(libc::AF_INET, index, libc::NUD_STALE, 0)
-        .bytes(libc::NDA_DST, &address.octets())
-        .bytes(libc::NDA_LLADDR, &mac)
-}
-
-/// `struct ndmsg`.
-fn neighbour(family: i32, index: u32, state: u16, flags: u8) -> Message {
+    // `struct ndmsg`.
     let mut info = [0; 12];
-    info[0] = family as u8;
-    info[4..8].copy_from_slice(&index.to_ne_bytes());
-    info[8..10].copy_from_slice(&state.to_ne_bytes());
-    info[10] = flags;
-    Message::new(libc::RTM_NEWNEIGH, libc::NLM_F_CREATE | libc::NLM_F_REPLACE).fixed(&info)
+    info[0] = libc::AF_BRIDGE as u8;
+    info[4..8].copy_from_slice(&port.to_ne_bytes());
+    info[8..10].copy_from_slice(&libc::NUD_NOARP.to_ne_bytes());
+    info[10] = libc::NTF_MASTER;
+    Message::new(libc::RTM_NEWNEIGH, libc::NLM_F_CREATE | libc::NLM_F_REPLACE)
+        .fixed(&info)
+        .bytes(libc::NDA_LLADDR, &mac)
 }

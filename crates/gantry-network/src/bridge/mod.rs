@@ -7,7 +7,7 @@ use crate::ports::Ports;
 use crate::sandbox::Sandbox;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -102,6 +102,8 @@ struct Addresses {
     pool: Pool,
     /// The host link of the endpoint that has the address: who releases it twice must not take it from the next.
     owners: HashMap<Ipv4Addr, String>,
+    /// Those that have had another MAC than the one made from the address: neighbours may remember it.
+    with_other_mac: HashSet<Ipv4Addr>,
 }
 
 impl Bridge {
@@ -134,7 +136,7 @@ impl Bridge {
     ) -> Result<Endpoint, NetworkError> {
         let mac = match &request.mac {
             Some(text) => parse_mac(text)?,
-            None => mac_of(address, [0x02, 0x42]),
+            None => default_mac(address),
         };
         let ports = self.ports.reserve(&request.ports, address)?;
         let plugged = self
@@ -231,7 +233,6 @@ impl Bridge {
             link::settle(port.index),
             link::settle(self.link.index),
             link::set_forwarding_entry(port.index, mac),
-            link::set_neighbour(self.link.index, address, mac),
         ];
         if !ports.is_empty() {
             host_side.push(link::set_hairpin(port.index));
@@ -242,6 +243,12 @@ impl Bridge {
                 "setting up port {}",
                 port.name
             )))?;
+        if self.addresses().may_be_misremembered(address, mac) {
+            sandbox
+                .netlink
+                .execute(&link::announce(inner.index, mac))
+                .map_err(NetworkError::kernel("announcing the container's MAC"))?;
+        }
         self.allow_loopback(ports)?;
         self.firewall.publish(ports, address)
     }
@@ -353,6 +360,14 @@ impl Bridge {
 }
 
 impl Addresses {
+    /// Whether neighbours may know the address by another MAC than this.
+    fn may_be_misremembered(&mut self, address: Ipv4Addr, mac: Mac) -> bool {
+        if mac != default_mac(address) {
+            self.with_other_mac.insert(address);
+        }
+        self.with_other_mac.contains(&address)
+    }
+
     /// Ends the endpoint's right to its address; false: it has none.
     fn disown(&mut self, endpoint: &Endpoint) -> bool {
         let owns = self.owners.get(&endpoint.address) == Some(&endpoint.host_link);
@@ -365,6 +380,12 @@ impl Addresses {
 
 fn find(netlink: &Netlink, name: &str) -> Result<Option<Link>, NetworkError> {
     link::by_name(netlink, name).map_err(NetworkError::kernel(format!("looking up link {name}")))
+}
+
+/// The MAC of who has this address, if nothing else is asked for. As it is the same for every owner of the address,
+/// what neighbours remember stays right.
+fn default_mac(address: Ipv4Addr) -> Mac {
+    mac_of(address, [0x02, 0x42])
 }
 
 /// A locally administered MAC made of two bytes and an address.

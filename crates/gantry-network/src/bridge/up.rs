@@ -6,7 +6,7 @@ use crate::link::{self, Link, Mac};
 use crate::netlink::Netlink;
 use crate::ports::Ports;
 use ipnet::Ipv4Net;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -61,6 +61,7 @@ impl Bridge {
         let mut addresses = Addresses {
             pool: Pool::new(NETWORK, subnet, &[gateway]),
             owners: HashMap::new(),
+            with_other_mac: HashSet::new(),
         };
         let ports = Ports::default();
         for endpoint in in_use {

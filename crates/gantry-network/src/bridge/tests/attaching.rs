@@ -1,4 +1,5 @@
 use super::*;
+use std::net::UdpSocket;
 use std::time::Instant;
 
 #[test]
@@ -130,6 +131,13 @@ fn an_address_is_reused_while_its_old_owner_still_stands() {
         assert_ne!(again.host_link, endpoint.host_link);
         serve(&new, 81);
         for _ in 0..3 {
+            // What the old one still sends must not draw packets to it.
+            inside(&old, || {
+                UdpSocket::bind("0.0.0.0:0")
+                    .unwrap()
+                    .send_to(b"x", (bridge.gateway(), 9))
+            })
+            .unwrap();
             assert_eq!(ask_from(&client, endpoint.address, 81), "172.17.0.2");
             assert_eq!(ask(endpoint.address, 81, PATIENCE).unwrap(), "172.17.0.1");
             refused_from(&client, endpoint.address, 80);
@@ -139,6 +147,38 @@ fn an_address_is_reused_while_its_old_owner_still_stands() {
         assert_eq!(ask_from(&client, endpoint.address, 81), "172.17.0.2");
         let error = bridge.attach(ID, &old, &request).unwrap_err();
         assert_eq!(error.to_string(), "Address already in use");
+    });
+}
+
+#[test]
+fn neighbours_learn_of_another_mac_at_once() {
+    on_a_host(|| {
+        let bridge = bridge(config());
+        let (client, _) = attach(&bridge);
+        let request = |mac: Option<&str>| EndpointRequest {
+            address: Some(Ipv4Addr::new(172, 17, 0, 99)),
+            mac: mac.map(str::to_owned),
+            ..EndpointRequest::default()
+        };
+        let start = Instant::now();
+        for mac in [
+            None,
+            Some("92:d0:c6:0a:29:33"),
+            Some("92:d0:c6:0a:29:34"),
+            None,
+        ] {
+            let (server, endpoint) = attach_with(&bridge, &request(mac));
+            assert!(inside(&client, || ping(endpoint.address)), "{mac:?}");
+            assert!(ping(endpoint.address), "{mac:?}");
+            serve(&server, 80);
+            assert_eq!(ask_from(&client, endpoint.address, 80), "172.17.0.2");
+            bridge.release(&endpoint).unwrap();
+        }
+        assert!(
+            start.elapsed() < Duration::from_millis(900),
+            "{:?}",
+            start.elapsed()
+        );
     });
 }
 
