@@ -25,6 +25,7 @@ mod serve;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod websocket;
 
 pub use listener::{Listener, TlsOptions};
 pub use serve::serve;

@@ -1,5 +1,8 @@
 //! The server over a real socket, with routes made for the test: what is on the wire, byte by byte.
 
+mod network;
+mod streams;
+
 use crate::call::Call;
 use crate::error::ApiError;
 use crate::hijack::{self, Hijack, Session};
@@ -9,7 +12,6 @@ use crate::router::{Route, Router, route};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -136,6 +138,10 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run").join("test.sock");
         let listener = Listener::unix(&path, Some("docker")).unwrap();
+        Self::on(listener, path, folder)
+    }
+
+    fn on(listener: Listener, path: PathBuf, folder: tempfile::TempDir) -> Self {
         let stop = CancellationToken::new();
         let (sender, sessions) = mpsc::unbounded_channel();
         let bench = Bench {
@@ -399,175 +405,6 @@ async fn a_stop_ends_streams_and_answers_the_rest() {
         .unwrap()
         .unwrap();
     assert!(!path.exists(), "the socket is removed");
-}
-
-/// Reads a head byte by byte, so that nothing behind it is taken.
-async fn head(stream: &mut UnixStream) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    String::from_utf8(head).unwrap()
-}
-
-#[tokio::test]
-async fn hijack_with_upgrade_and_input_in_the_same_write() {
-    let mut server = Server::start();
-    let mut client = server.connect().await;
-    client
-        .write_all(b"POST /attach?stdin=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nearly ")
-        .await
-        .unwrap();
-    let head = head(&mut client).await;
-    assert!(head.starts_with("HTTP/1.1 101 UPGRADED\r\n"), "{head}");
-    for header in [
-        "Connection: Upgrade\r\n",
-        "Upgrade: tcp\r\n",
-        "Content-Type: application/vnd.docker.raw-stream\r\n",
-        "Api-Version: 1.51\r\n",
-    ] {
-        assert!(head.contains(header), "{head}");
-    }
-    client.write_all(b"late").await.unwrap();
-    client.shutdown().await.unwrap();
-    let mut container = server.sessions.recv().await.unwrap();
-    let mut stdin = String::new();
-    container.read_to_string(&mut stdin).await.unwrap();
-    assert_eq!(stdin, "early late");
-    // The client's half-close is the end of its input only.
-    container.write_all(b"output after that").await.unwrap();
-    drop(container);
-    let mut out = String::new();
-    client.read_to_string(&mut out).await.unwrap();
-    assert_eq!(out, "output after that");
-}
-
-#[tokio::test]
-async fn hijack_without_upgrade_is_raw_with_status_200() {
-    let mut server = Server::start();
-    let mut client = server.connect().await;
-    client
-        .write_all(b"POST /attach HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n")
-        .await
-        .unwrap();
-    let head = head(&mut client).await;
-    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-    assert!(!head.to_lowercase().contains("transfer-encoding"), "{head}");
-    let mut container = server.sessions.recv().await.unwrap();
-    container.write_all(b"raw").await.unwrap();
-    drop(container);
-    let mut out = String::new();
-    client.read_to_string(&mut out).await.unwrap();
-    assert_eq!(out, "raw");
-}
-
-#[tokio::test]
-async fn a_hundred_megabytes_each_way() {
-    const SIZE: usize = 100 << 20;
-    let mut server = Server::start();
-    let mut client = server.connect().await;
-    client
-        .write_all(b"POST /attach?stdin=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
-        .await
-        .unwrap();
-    head(&mut client).await;
-    let (mut from_server, mut to_server) = client.into_split();
-    let container = server.sessions.recv().await.unwrap();
-    let (mut stdin, mut stdout) = container.into_split();
-    // Each way has bytes of its own kind, and they are summed up with their place.
-    let send = async |to: &mut (dyn tokio::io::AsyncWrite + Unpin + Send), seed: u8| {
-        let piece: Vec<u8> = (0..=255_u8)
-            .map(|n| n ^ seed)
-            .collect::<Vec<_>>()
-            .repeat(256);
-        for _ in 0..SIZE / piece.len() {
-            to.write_all(&piece).await?;
-        }
-        to.shutdown().await?;
-        io::Result::Ok(())
-    };
-    let check = async |from: &mut (dyn tokio::io::AsyncRead + Unpin + Send), seed: u8| {
-        let (mut count, mut buffer) = (0_usize, vec![0; 256 << 10]);
-        loop {
-            let read = from.read(&mut buffer).await?;
-            if read == 0 {
-                return io::Result::Ok(count);
-            }
-            let right = buffer[..read]
-                .iter()
-                .enumerate()
-                .all(|(i, b)| *b == (count + i) as u8 ^ seed);
-            assert!(right, "wrong bytes behind {count}");
-            count += read;
-        }
-    };
-    let input = async {
-        send(&mut to_server, 1).await.unwrap();
-    };
-    // The container prints while it reads, and goes on when its input has ended.
-    let output = async {
-        assert_eq!(check(&mut stdin, 1).await.unwrap(), SIZE);
-        send(&mut stdout, 2).await.unwrap();
-    };
-    let ((), (), read) = tokio::join!(input, output, check(&mut from_server, 2));
-    assert_eq!(read.unwrap(), SIZE);
-}
-
-#[tokio::test]
-async fn a_client_that_never_reads_its_end_does_not_lose_it() {
-    let mut server = Server::start();
-    let mut client = server.connect().await;
-    client
-        .write_all(b"POST /attach?stdin=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
-        .await
-        .unwrap();
-    head(&mut client).await;
-    let mut container = server.sessions.recv().await.unwrap();
-    container.write_all(b"the end").await.unwrap();
-    drop(container);
-    // Input that nobody reads must not turn the end of the output into an error.
-    let _ = client.write_all(&[7; 4096]).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    let mut out = String::new();
-    client.read_to_string(&mut out).await.unwrap();
-    assert_eq!(out, "the end");
-}
-
-#[tokio::test]
-async fn what_a_client_sent_before_it_left_still_arrives() {
-    let mut server = Server::start();
-    let mut client = server.connect().await;
-    client
-        .write_all(b"POST /attach?stdin=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
-        .await
-        .unwrap();
-    head(&mut client).await;
-    let mut container = server.sessions.recv().await.unwrap();
-    client.write_all(&[7; 100_000]).await.unwrap();
-    drop(client);
-    let mut stdin = Vec::new();
-    let ended =
-        tokio::time::timeout(Duration::from_secs(2), container.read_to_end(&mut stdin)).await;
-    assert_eq!(ended.unwrap().unwrap(), 100_000);
-}
-
-#[tokio::test]
-async fn a_session_ends_when_its_client_goes_away() {
-    let mut server = Server::start();
-    let mut client = server.connect().await;
-    client
-        .write_all(
-            b"POST /attach HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
-        )
-        .await
-        .unwrap();
-    head(&mut client).await;
-    let mut container = server.sessions.recv().await.unwrap();
-    drop(client);
-    let mut rest = Vec::new();
-    let ended =
-        tokio::time::timeout(Duration::from_secs(2), container.read_to_end(&mut rest)).await;
-    assert_eq!(ended.unwrap().unwrap(), 0);
 }
 
 #[tokio::test]
