@@ -12,6 +12,8 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 100;
+const CROWD: u16 = 200;
+const PORTS_EACH: u16 = 5;
 /// Longer than the kernel takes to clear away a namespace.
 const PAUSE: Duration = Duration::from_millis(60);
 
@@ -69,12 +71,35 @@ fn main() {
         ..EndpointRequest::default()
     };
     up.print();
-    for (pause, rounds) in [(PAUSE, rounds), (Duration::ZERO, 5 * rounds)] {
+    let compare = |pause: Duration, rounds| {
         println!("pause after each round: {pause:?}");
         measure(&bridge, pause, rounds, ["attach", "release"], &plain);
         let names = ["attach, one port", "release, one port"];
         measure(&bridge, pause, rounds, names, &published);
-    }
+    };
+    compare(PAUSE, rounds);
+    compare(Duration::ZERO, 5 * rounds);
+    let crowd: Vec<_> = (0..CROWD).map(|n| busy_container(&bridge, n)).collect();
+    println!("{CROWD} containers with {PORTS_EACH} ports each stand by");
+    compare(PAUSE, rounds);
+    drop(crowd);
+}
+
+fn busy_container(bridge: &Bridge, number: u16) -> Sandbox {
+    let sandbox = Sandbox::new().unwrap();
+    let port = |port| PublishedPort {
+        container_port: port,
+        protocol: "tcp".into(),
+        host_ip: Ipv4Addr::UNSPECIFIED,
+        host_port: 1024 + number * PORTS_EACH + port,
+    };
+    let request = EndpointRequest {
+        ports: (0..PORTS_EACH).map(port).collect(),
+        ..EndpointRequest::default()
+    };
+    let id = format!("{number:08x}");
+    bridge.attach(&id, &sandbox, &request).unwrap();
+    sandbox
 }
 
 fn measure(

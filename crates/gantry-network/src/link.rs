@@ -149,8 +149,16 @@ pub(crate) fn set_mtu(index: u32, mtu: u32) -> Message {
     set(interface_info(libc::AF_UNSPEC, index, 0, 0)).number(libc::IFLA_MTU, mtu)
 }
 
-pub(crate) fn set_alias(index: u32, alias: &str) -> Message {
-    set(interface_info(libc::AF_UNSPEC, index, 0, 0)).string(libc::IFLA_IFALIAS, alias)
+/// Names its link by name, so that it can be sent together with the request that makes the link.
+pub(crate) fn set_alias(name: &str, alias: &str) -> Message {
+    set(interface_info(libc::AF_UNSPEC, 0, 0, 0))
+        .string(libc::IFLA_IFNAME, name)
+        .string(libc::IFLA_IFALIAS, alias)
+}
+
+/// Makes a link a port of a bridge.
+pub(crate) fn set_master(index: u32, master: u32) -> Message {
+    set(interface_info(libc::AF_UNSPEC, index, 0, 0)).number(libc::IFLA_MASTER, master)
 }
 
 pub(crate) fn set_group(index: u32, group: u32) -> Message {

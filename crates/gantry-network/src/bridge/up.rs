@@ -47,12 +47,12 @@ impl Bridge {
                     link.name
                 )))?;
         }
-        let address = settle_address(&netlink, &link, config.bip)?;
+        let address = settle_address(&netlink, &link, config.bip, in_use)?;
         netlink
             .execute(&[link::set_up(link.index)])
             .map_err(NetworkError::kernel(format!("bringing up {}", link.name)))?;
         enable_forwarding()?;
-        remove_stale_ports(&netlink, &link, in_use)?;
+        reconcile_ports(&netlink, &link, in_use)?;
 
         let subnet = address.trunc();
         let gateway = address.addr();
@@ -138,22 +138,20 @@ fn own_bridge(netlink: &Netlink, config: &BridgeConfig) -> Result<Link, NetworkE
 fn make_bridge(netlink: &Netlink, name: &str, mark: &str) -> Result<Link, NetworkError> {
     let [a, b, c, d, ..] = random_bytes();
     let mac: Mac = [0x02, 0x42, a, b, c, d];
+    // One write: no death of the daemon leaves a bridge without its mark.
     netlink
-        .execute(&[link::add_bridge(name, mac)])
+        .execute(&[link::add_bridge(name, mac), link::set_alias(name, mark)])
         .map_err(NetworkError::kernel(format!("making bridge {name}")))?;
-    let link = users_bridge(netlink, name)?;
-    netlink
-        .execute(&[link::set_alias(link.index, mark)])
-        .map_err(NetworkError::kernel(format!("marking bridge {name}")))?;
-    Ok(link)
+    users_bridge(netlink, name)
 }
 
-/// The bridge's address: `wanted`, or the one that it has, or the first of a free subnet. Others are taken off a
-/// bridge that is told which one to have.
+/// The bridge's address: `wanted`, or the one that it has, or the one that running containers send to (somebody has
+/// deleted the bridge), or the first of a free subnet. Others are taken off a bridge that is told which one to have.
 fn settle_address(
     netlink: &Netlink,
     bridge: &Link,
     wanted: Option<Ipv4Net>,
+    in_use: &[Endpoint],
 ) -> Result<Ipv4Net, NetworkError> {
     let all = link::addresses(netlink).map_err(NetworkError::kernel("listing addresses"))?;
     let mine = || {
@@ -161,13 +159,17 @@ fn settle_address(
             .filter(|(index, _)| *index == bridge.index)
             .map(|(_, a)| *a)
     };
-    let address = match wanted {
-        Some(address) => address,
-        None => match mine().next() {
-            Some(address) => return Ok(address),
-            None => free_subnet(netlink, &all)?,
-        },
+    let remembered = || {
+        let endpoint = in_use.first()?;
+        Ipv4Net::new(endpoint.gateway, endpoint.prefix_len).ok()
     };
+    let address = match wanted.or_else(|| mine().next()).or_else(remembered) {
+        Some(address) => address,
+        None => free_subnet(netlink, &all)?,
+    };
+    if wanted.is_none() && mine().next().is_some() {
+        return Ok(address);
+    }
     for other in mine().filter(|other| *other != address) {
         netlink
             .execute(&[link::delete_address(bridge.index, other)])
@@ -216,6 +218,8 @@ fn default_pools() -> impl Iterator<Item = Ipv4Net> {
 }
 
 /// A host that forwards already is left as it is.
+// COMPAT: Docker, when it switches forwarding on, also sets the policy of iptables' FORWARD chain to drop. Chains that
+// are not ours are not touched, and our own guards the way into our bridges only.
 fn enable_forwarding() -> Result<(), NetworkError> {
     let path = Path::new(FORWARDING);
     let current = std::fs::read_to_string(path)
@@ -235,13 +239,27 @@ pub(super) fn is_our_port(link: &Link, bridge: &Link) -> bool {
         && digits.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-fn remove_stale_ports(
+/// Keeps the links of running containers on the bridge, and removes the others of ours.
+fn reconcile_ports(
     netlink: &Netlink,
     bridge: &Link,
     in_use: &[Endpoint],
 ) -> Result<(), NetworkError> {
     let kept: BTreeSet<&str> = in_use.iter().map(|e| e.host_link.as_str()).collect();
     let links = link::list(netlink).map_err(NetworkError::kernel("listing links"))?;
+    for lost in &links {
+        if kept.contains(lost.name.as_str()) && lost.master != bridge.index {
+            let back = [
+                link::set_master(lost.index, bridge.index),
+                link::set_hairpin(lost.index),
+            ];
+            let done = netlink.execute(&back);
+            // It may be ending at this moment.
+            if let Err(refusal) = done {
+                tracing::warn!(link = lost.name, error = %refusal.error, "cannot put it back on {}", bridge.name);
+            }
+        }
+    }
     let stale = |l: &&Link| is_our_port(l, bridge) && !kept.contains(l.name.as_str());
     remove_ports(netlink, links.iter().filter(stale))
 }

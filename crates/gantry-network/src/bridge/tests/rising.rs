@@ -195,3 +195,23 @@ fn a_later_daemon_takes_up_what_runs_and_clears_the_rest() {
         attach_with(&second, &again);
     });
 }
+
+#[test]
+fn a_bridge_that_somebody_deleted_comes_back_around_its_containers() {
+    on_a_host(|| {
+        let outside = outsider();
+        let first = bridge(BridgeConfig {
+            bip: Some("10.4.0.1/24".parse().unwrap()),
+            ..config()
+        });
+        let (web, running) = attach_with(&first, &publish(Ipv4Addr::UNSPECIFIED, 8080, "tcp"));
+        serve(&web, 80);
+        ip("link del docker0");
+        drop(first);
+        let second = Bridge::up(config(), std::slice::from_ref(&running)).unwrap();
+        assert_eq!(second.subnet().to_string(), "10.4.0.0/24");
+        assert_eq!(ask_from(&outside, HOST, 8080), OUTSIDER.to_string());
+        assert_eq!(ask_from(&web, HOST, 8080), "10.4.0.1");
+        assert!(inside(&web, || ping(OUTSIDER)));
+    });
+}
