@@ -241,6 +241,8 @@ fn a_failed_attach_leaves_nothing() {
         assert!(error.to_string().contains("eth0 already"), "{error}");
         assert_eq!(veths(), [endpoint.host_link]);
         TcpListener::bind("0.0.0.0:8080").unwrap();
+        let freed = Ipv4Addr::new(172, 17, 0, 3);
+        assert_eq!(bridge.addresses().pool.take(Some(freed)).unwrap(), freed);
         let (_, next) = attach_with(&bridge, &request);
         assert_eq!(next.ports[0].host_port, 8080);
     });

@@ -184,6 +184,16 @@ fn flushed_rules_come_back() {
         assert!(bridge.reconcile().unwrap());
         assert_eq!(ask_from(&outside, HOST, 8080), OUTSIDER.to_string());
 
+        // Who came meanwhile gets through, as the host's own socket stays silent.
+        nft(&["flush", "ruleset"]);
+        let answer = inside(&outside, || {
+            let client = std::thread::spawn(|| ask(HOST, 8080, PATIENCE));
+            std::thread::sleep(Duration::from_millis(100));
+            bridge.reconcile().unwrap();
+            client.join().unwrap()
+        });
+        assert_eq!(answer.unwrap(), OUTSIDER.to_string());
+
         // A new port brings them back, too.
         nft(&["flush", "ruleset"]);
         let (more, second) = attach_with(&bridge, &publish(ANY, 8081, "tcp"));
