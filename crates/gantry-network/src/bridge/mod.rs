@@ -310,6 +310,12 @@ impl Bridge {
         self.firewall.reconcile()
     }
 
+    /// Whether another firewall of the host (Docker's own, ufw) drops what is forwarded unless it accepts it itself:
+    /// then containers do not reach the outside until it is told to.
+    pub fn is_overruled(&self) -> Result<bool, NetworkError> {
+        self.firewall.is_overruled()
+    }
+
     /// `docker0`
     pub fn name(&self) -> &str {
         &self.link.name

@@ -84,6 +84,13 @@ impl Bridge {
         for endpoint in in_use {
             bridge.allow_loopback(&endpoint.ports)?;
         }
+        if bridge.is_overruled()? {
+            tracing::warn!(
+                bridge = bridge.link.name,
+                "another firewall drops forwarded packets (iptables FORWARD): containers reach the outside, and \
+                 published ports are reached from there, only if it accepts the bridge's packets"
+            );
+        }
         Ok(bridge)
     }
 }

@@ -134,6 +134,13 @@ impl Firewall {
         NetworkError::all(errors)
     }
 
+    /// Whether packets to and from the bridges die in the chain that `iptables -P FORWARD DROP` makes (as Docker and
+    /// ufw do), whatever our own table says: in nftables the strictest table wins.
+    pub(crate) fn is_overruled(&self) -> Result<bool, NetworkError> {
+        nftables::drops_by_default(&self.netlink, "filter", "FORWARD")
+            .map_err(NetworkError::kernel("reading the policy of chain FORWARD"))
+    }
+
     /// Loads the table again if it is gone; whether it was.
     pub(crate) fn reconcile(&self) -> Result<bool, NetworkError> {
         let elements = self.lock();

@@ -6,7 +6,7 @@ mod expression;
 
 pub(crate) use expression::{Expression, Field, Verdict};
 
-use crate::netlink::{Message, Netlink, Refusal};
+use crate::netlink::{Message, Netlink, Refusal, attributes};
 
 const TABLE_NAME: u16 = 1;
 const CHAIN_TABLE: u16 = 1;
@@ -37,6 +37,7 @@ const ELEMENT_FLAGS: u16 = 3;
 const LIST_ITEM: u16 = 1;
 const DATA_VALUE: u16 = 1;
 const ACCEPT: u32 = 1;
+const DROP: u32 = 0;
 /// An attribute holds at most 64 KiB; an element here takes less than 120 bytes.
 const ELEMENTS_A_MESSAGE: usize = 400;
 
@@ -249,6 +250,24 @@ pub(crate) fn has_table(netlink: &Netlink, table: &str) -> Result<bool, Refusal>
         .fixed(&family_header(libc::AF_INET))
         .string(TABLE_NAME, table);
     Ok(netlink.query(&get)?.is_some())
+}
+
+/// Whether what a base chain of somebody's IPv4 table does not accept is dropped; false where there is none.
+pub(crate) fn drops_by_default(
+    netlink: &Netlink,
+    table: &str,
+    chain: &str,
+) -> Result<bool, Refusal> {
+    let kind = subsystem(libc::NFT_MSG_GETCHAIN);
+    let get = Message::with_flags(kind, libc::NLM_F_REQUEST)
+        .fixed(&family_header(libc::AF_INET))
+        .string(CHAIN_TABLE, table)
+        .string(CHAIN_NAME, chain);
+    let answer = netlink.query(&get)?.unwrap_or_default();
+    let policy = attributes(answer.get(4..).unwrap_or_default())
+        .find(|(kind, _)| *kind == CHAIN_POLICY)
+        .map(|(_, value)| value.to_vec());
+    Ok(policy.as_deref() == Some(DROP.to_be_bytes().as_slice()))
 }
 
 fn encode_element(message: Message, element: &Element) -> Message {

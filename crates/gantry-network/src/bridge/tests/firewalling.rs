@@ -206,3 +206,20 @@ fn flushed_rules_come_back() {
         bridge.remove().unwrap();
     });
 }
+
+#[test]
+fn a_firewall_that_overrules_ours_is_noticed() {
+    on_a_host(|| {
+        let bridge = bridge(config());
+        assert!(!bridge.is_overruled().unwrap());
+        nft(&["add", "table", "ip", "filter"]);
+        let chain = |policy: &str| {
+            let hook = format!("{{ type filter hook forward priority 0; policy {policy}; }}");
+            nft(&["add", "chain", "ip", "filter", "FORWARD", &hook]);
+        };
+        chain("accept");
+        assert!(!bridge.is_overruled().unwrap());
+        chain("drop");
+        assert!(bridge.is_overruled().unwrap());
+    });
+}
