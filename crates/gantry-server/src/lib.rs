@@ -17,6 +17,7 @@ mod connection;
 mod error;
 mod hijack;
 pub mod listener;
+mod progress;
 mod query;
 mod reply;
 mod router;
