@@ -4,6 +4,7 @@ use crate::containers::{Containers, recover};
 use crate::context::{Context, Settings};
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::images::Images;
 use gantry_network::bridge::{Bridge, BridgeConfig};
 use gantry_runtime::spawn::Spawner;
 use gantry_store::Store;
@@ -23,6 +24,7 @@ pub struct EngineConfig {
 #[derive(Debug)]
 pub struct Engine {
     pub containers: Arc<Containers>,
+    pub images: Arc<Images>,
     pub events: Arc<Events>,
     pub context: Arc<Context>,
 }
@@ -41,6 +43,7 @@ impl Engine {
         containers.recover(records).await?;
         Ok(Arc::new(Self {
             containers,
+            images: Arc::new(Images::new(context.clone())),
             events: context.events.clone(),
             context,
         }))

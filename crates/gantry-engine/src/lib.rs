@@ -9,6 +9,8 @@ pub mod context;
 pub mod engine;
 pub mod error;
 pub mod events;
+pub mod images;
+pub mod logs;
 pub mod system;
 
 pub use engine::{Engine, EngineConfig};

@@ -5,7 +5,7 @@ mod machine;
 use crate::containers::list::ListOptions;
 use crate::containers::record::Status;
 use crate::error::{Error, Result};
-use crate::{Engine, blocking};
+use crate::{Engine, blocking, images};
 use gantry_api::container::Map;
 use gantry_api::system::{
     Commit, Component, ContainerdInfo, DiskUsage, FirewallBackend, IndexConfig, Info, PlatformName,
@@ -175,7 +175,11 @@ impl Engine {
         if parts.images {
             let this = self.clone();
             usage.layers_size = Some(blocking(move || this.layers_size()).await??);
-            usage.images = Some(Vec::new());
+            let options = images::ListOptions {
+                shared_size: true,
+                ..images::ListOptions::default()
+            };
+            usage.images = Some(self.images.list(options).await?);
         }
         if parts.volumes {
             usage.volumes = Some(Vec::new());

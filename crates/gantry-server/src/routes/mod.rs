@@ -2,6 +2,7 @@
 
 mod containers;
 mod events;
+mod images;
 mod streams;
 mod swarm;
 mod system;
@@ -18,6 +19,7 @@ pub(crate) fn all() -> Vec<Route<Engine>> {
     let mut routes = system::routes();
     routes.extend(containers::routes());
     routes.extend(streams::routes());
+    routes.extend(images::routes());
     routes.extend(events::routes());
     routes.extend(swarm::routes());
     routes

@@ -1,19 +1,26 @@
-//! A container's streams: attach, hijacked or by WebSocket.
+//! A container's streams: attach, hijacked or by WebSocket, and logs.
 
 use super::Call;
-use crate::error::Result;
+use crate::error::{ApiError, Result};
 use crate::hijack::{self, Hijack, Session};
+use crate::reply::{self, Response};
 use crate::router::{Route, route};
 use crate::websocket;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use gantry_api::go::number;
 use gantry_api::version::ApiVersion;
 use gantry_engine::Engine;
 use gantry_engine::containers::attach::AttachOptions;
+use gantry_engine::logs::{Frame, LogOptions, LogStream};
 use http::Method;
 
 pub(super) fn routes() -> Vec<Route<Engine>> {
     vec![
         route(Method::POST, "/containers/{id}/attach", attach),
         route(Method::GET, "/containers/{id}/attach/ws", attach_websocket),
+        route(Method::GET, "/containers/{id}/logs", logs).for_client(),
     ]
 }
 
@@ -42,13 +49,14 @@ async fn attach(call: Call) -> Result<Hijack> {
     let stdin = options.stdin;
     let id = call.name("id").to_owned();
     let attached = call.state.containers.attach(&id, options).await?;
+    let replay = replay(&call, &id).await?;
     let kind = content_type(attached.tty, call.version);
     let containers = call.state.containers.clone();
     let upgrade = call.header("upgrade");
     Ok(Hijack::new(upgrade, kind, async move |taken| {
         let session = Session {
             engine: attached.socket,
-            replay: None,
+            replay,
             stdin,
             detach: attached.detach,
         };
@@ -69,4 +77,89 @@ async fn attach_websocket(call: Call) -> Result<Hijack> {
     Ok(websocket::hijack(headers, attached, stdin, move || {
         containers.detached(&id);
     }))
+}
+
+/// What the container has written so far, where `logs=1` asks for it.
+async fn replay(call: &Call, id: &str) -> Result<Option<BoxStream<'static, Bytes>>> {
+    if !call.query.truth("logs") {
+        return Ok(None);
+    }
+    let options = LogOptions {
+        stdout: call.query.truth("stdout"),
+        stderr: call.query.truth("stderr"),
+        ..LogOptions::default()
+    };
+    Ok(Some(wire(call.state.containers.logs(id, options).await?)))
+}
+
+async fn logs(call: Call) -> Result<Response> {
+    let query = &call.query;
+    let time = |name| {
+        let text = query.given(name).filter(|text| *text != "0");
+        text.map(number::timestamp)
+            .transpose()
+            .map_err(ApiError::system)
+    };
+    let options = LogOptions {
+        stdout: query.truth("stdout"),
+        stderr: query.truth("stderr"),
+        follow: query.truth("follow"),
+        since: time("since")?,
+        until: time("until")?,
+        // COMPAT: a tail that is no number is all of the log.
+        tail: number::integer(query.text("tail"))
+            .ok()
+            .and_then(|lines| u64::try_from(lines).ok()),
+        timestamps: query.truth("timestamps"),
+        details: query.truth("details"),
+    };
+    if !options.stdout && !options.stderr {
+        return Err(ApiError::invalid(
+            "Bad parameters: you must choose at least one stream",
+        ));
+    }
+    let log = call.state.containers.logs(call.name("id"), options).await?;
+    let kind = content_type(log.tty, call.version);
+    Ok(reply::stream(kind, wire(log).map(Ok)))
+}
+
+/// A log as it goes over the wire: frames, or bare bytes with a terminal.
+fn wire(log: LogStream) -> BoxStream<'static, Bytes> {
+    if log.tty {
+        log.frames.map(|frame| frame.bytes).boxed()
+    } else {
+        log.frames.map(|frame| framed(&frame)).boxed()
+    }
+}
+
+/// The stream's number, three zeros, the length, the bytes.
+fn framed(frame: &Frame) -> Bytes {
+    let mut out = BytesMut::with_capacity(8 + frame.bytes.len());
+    out.put_slice(&[frame.stream, 0, 0, 0]);
+    // A frame is a line of a log: far below 4 GB.
+    out.put_u32(u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX));
+    out.put_slice(&frame.bytes);
+    out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_on_the_wire() {
+        let frame = Frame {
+            stream: 2,
+            bytes: Bytes::from_static(b"err\n"),
+        };
+        assert_eq!(framed(&frame), &b"\x02\0\0\0\0\0\0\x04err\n"[..]);
+    }
+
+    #[test]
+    fn content_types_by_version() {
+        let (old, new) = (ApiVersion::new(1, 41), ApiVersion::new(1, 42));
+        assert!(content_type(false, new).ends_with("multiplexed-stream"));
+        assert!(content_type(false, old).ends_with("raw-stream"));
+        assert!(content_type(true, new).ends_with("raw-stream"));
+    }
 }
