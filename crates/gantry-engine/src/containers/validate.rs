@@ -103,18 +103,10 @@ pub(super) fn host_config(config: &HostConfig) -> Result<()> {
 }
 
 fn capabilities(config: &HostConfig) -> Result<()> {
+    use gantry_runtime::capabilities::{available, parse};
     for (field, list) in [("CapAdd", &config.cap_add), ("CapDrop", &config.cap_drop)] {
-        for name in list.iter().flatten() {
-            let upper = name.to_ascii_uppercase();
-            let full = if upper.starts_with("CAP_") || upper == "ALL" {
-                upper
-            } else {
-                format!("CAP_{upper}")
-            };
-            if full != "ALL" && false {
-                return refuse(format!("invalid {field}: unknown capability: \"{full}\""));
-            }
-        }
+        parse(list.as_deref().unwrap_or_default(), available())
+            .map_err(|e| Error::invalid(format!("invalid {field}: {e}")))?;
     }
     Ok(())
 }
