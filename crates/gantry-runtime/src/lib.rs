@@ -12,6 +12,16 @@
 
 pub mod capabilities;
 pub mod cgroup;
+mod compile;
+mod init;
+pub mod log;
+pub mod pid1;
+mod plan;
+pub mod seccomp;
+mod shim;
 pub mod shim_client;
 pub mod signal;
 pub mod spawn;
+pub mod spawner;
+mod sys;
+pub mod users;

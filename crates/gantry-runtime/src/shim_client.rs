@@ -3,10 +3,68 @@
 //! Files in the run directory: `shim.sock` (the shim listens), `shim.pid` and `init.pid` (`<pid> <start time
 //! of /proc/<pid>/stat>`, so that a reused PID is told apart), `exit` (written by rename when the
 //! container has ended; its presence is the truth about the exit).
-use std::io;
+
+use crate::spawn::Streams;
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// How long a shim may take to answer a command.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// The commands on `shim.sock`: a letter and its arguments, answered by one byte (0, or an errno).
+pub(crate) mod command {
+    use crate::spawn::Streams;
+
+    /// Bytes of the longest command.
+    pub(crate) const SIZE: usize = 5;
+
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) enum Command {
+        /// Afterwards the connection carries the streams.
+        Attach(Streams),
+        Resize {
+            rows: u16,
+            columns: u16,
+        },
+        /// Afterwards the shim writes the exit record on the connection, and closes it when it is done.
+        Watch,
+    }
+
+    pub(crate) fn encode(command: Command) -> [u8; SIZE] {
+        match command {
+            Command::Attach(s) => [
+                b'a',
+                u8::from(s.stdin) | u8::from(s.stdout) << 1 | u8::from(s.stderr) << 2,
+                0,
+                0,
+                0,
+            ],
+            Command::Resize { rows, columns } => {
+                let ([a, b], [c, d]) = (rows.to_le_bytes(), columns.to_le_bytes());
+                [b'r', a, b, c, d]
+            }
+            Command::Watch => [b'w', 0, 0, 0, 0],
+        }
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Command> {
+        match *bytes {
+            [b'a', bits, ..] => Some(Command::Attach(Streams {
+                stdin: bits & 1 != 0,
+                stdout: bits & 2 != 0,
+                stderr: bits & 4 != 0,
+            })),
+            [b'r', a, b, c, d] => Some(Command::Resize {
+                rows: u16::from_le_bytes([a, b]),
+                columns: u16::from_le_bytes([c, d]),
+            }),
+            [b'w', ..] => Some(Command::Watch),
+            _ => None,
+        }
+    }
+}
 
 /// How a container ended.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -22,14 +80,18 @@ pub struct ExitRecord {
 pub struct Watch {
     pub socket: UnixStream,
 }
+
 impl Watch {
-    /// Blocks until the container has ended; `None` when the shim died without saying (kill -9).
-    pub fn wait(self) -> io::Result<Option<ExitRecord>> {
-        todo!()
+    /// Blocks until the container has ended and its shim is gone; `None` when the shim died without saying.
+    pub fn wait(mut self) -> io::Result<Option<ExitRecord>> {
+        let mut bytes = Vec::new();
+        self.socket.read_to_end(&mut bytes)?;
+        Ok(Self::decode(&bytes))
     }
-    /// The record in the bytes read from the socket up to its end; `None` when there is none.
-    pub fn decode(_bytes: &[u8]) -> Option<ExitRecord> {
-        todo!()
+
+    /// The record in the bytes read so far; `None` when there is none.
+    pub fn decode(bytes: &[u8]) -> Option<ExitRecord> {
+        postcard::from_bytes(bytes).ok()
     }
 }
 
@@ -44,19 +106,97 @@ pub enum Found {
     },
     /// The container has ended and the shim wrote how.
     Exited(ExitRecord),
-    /// The shim is gone without a record: call [`crate::cgroup::Cgroup::destroy`], then treat as code 137.
+    /// The shim is gone without a record: kill the PID, destroy the cgroup, then treat as code 137.
     Lost { pid: Option<u32> },
 }
 
+/// Field 22 of a `/proc/<pid>/stat`: the start time in clock ticks since boot (proc(5)).
+pub(crate) fn start_time_in(stat: &str) -> Option<u64> {
+    // The second field, the name, is in brackets and may hold anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// The PID in a file of the run directory, if that process still lives.
+fn living(run_dir: &Path, name: &str) -> Option<u32> {
+    let text = std::fs::read_to_string(run_dir.join(name)).ok()?;
+    let (pid, start) = text.trim().split_once(' ')?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let zombie = stat
+        .rsplit_once(')')?
+        .1
+        .trim_start()
+        .starts_with(['Z', 'X']);
+    (!zombie && start_time_in(&stat)? == start.parse::<u64>().ok()?).then(|| pid.parse().ok())?
+}
+
 /// Looks into a run directory.
-pub fn find(_run_dir: &Path) -> io::Result<Found> {
-    todo!()
+pub fn find(run_dir: &Path) -> io::Result<Found> {
+    let exit =
+        || -> Option<ExitRecord> { Watch::decode(&std::fs::read(run_dir.join("exit")).ok()?) };
+    if let Some(exit) = exit() {
+        return Ok(Found::Exited(exit));
+    }
+    let pid = living(run_dir, "init.pid");
+    if let Some(shim_pid) = living(run_dir, "shim.pid") {
+        match (watch(run_dir), pid) {
+            (Ok(watch), Some(pid)) => {
+                return Ok(Found::Running {
+                    pid,
+                    shim_pid,
+                    watch,
+                });
+            }
+            // It is about to end: the record comes over the connection.
+            (Ok(watch), None) => {
+                if let Some(exit) = watch.wait()? {
+                    return Ok(Found::Exited(exit));
+                }
+            }
+            (Err(_), _) => {}
+        }
+    }
+    // The record may have been written between the first look and now.
+    Ok(exit().map_or(Found::Lost { pid }, Found::Exited))
 }
-/// Attaches to a running container: the socket then carries what [`crate::spawn::Streams`] says.
-pub fn attach(_run_dir: &Path, _streams: crate::spawn::Streams) -> io::Result<UnixStream> {
-    todo!()
+
+fn ask(run_dir: &Path, command: command::Command) -> io::Result<UnixStream> {
+    let mut socket = UnixStream::connect(run_dir.join("shim.sock"))?;
+    socket.set_read_timeout(Some(ANSWER))?;
+    socket.write_all(&command::encode(command))?;
+    let mut answer = [0_u8; 1];
+    socket.read_exact(&mut answer)?;
+    if answer[0] != 0 {
+        return Err(io::Error::from_raw_os_error(answer[0].into()));
+    }
+    socket.set_read_timeout(None)?;
+    Ok(socket)
 }
+
+/// Watches a container's end.
+pub fn watch(run_dir: &Path) -> io::Result<Watch> {
+    Ok(Watch {
+        socket: ask(run_dir, command::Command::Watch)?,
+    })
+}
+
+/// Attaches to a running container: the socket then carries what [`Streams`] says.
+pub fn attach(run_dir: &Path, streams: Streams) -> io::Result<UnixStream> {
+    ask(run_dir, command::Command::Attach(streams))
+}
+
 /// Sets the terminal's size.
-pub fn resize(_run_dir: &Path, _rows: u16, _columns: u16) -> io::Result<()> {
-    todo!()
+pub fn resize(run_dir: &Path, rows: u16, columns: u16) -> io::Result<()> {
+    ask(run_dir, command::Command::Resize { rows, columns }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_stands_behind_any_name() {
+        let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 8888 1 1";
+        assert_eq!(start_time_in(stat), Some(8888));
+    }
 }

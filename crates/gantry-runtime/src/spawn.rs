@@ -1,13 +1,30 @@
 //! The daemon's side: a prepared request becomes a running container.
-use std::os::fd::OwnedFd;
+use crate::compile::Compiled;
+use crate::plan::Reply;
+use crate::sys::wire;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
-/// A handle on the spawner process. Cheap to share (`&self` methods, internally locked only
-/// for the send); started again by itself when the process has died.
+/// A handle on the spawner process. Cheap to share; the spawner is started again by itself when it has died.
 #[derive(Debug)]
-pub struct Spawner {}
+pub struct Spawner {
+    options: SpawnerOptions,
+    process: Mutex<Process>,
+}
+
+/// The running spawner.
+#[derive(Debug)]
+struct Process {
+    socket: OwnedFd,
+    child: Child,
+}
 
 /// How the spawner is started.
 #[derive(Debug, Clone)]
@@ -76,6 +93,8 @@ pub struct StartRequest<'a> {
     pub attached: Vec<Attached>,
     /// `--init`: our own init program is PID 1 and reaps (bind of the daemon's binary at `/sbin/docker-init`).
     pub init: bool,
+    /// Time the steps: see [`Started::timings`].
+    pub trace: bool,
 }
 
 /// A container that runs.
@@ -88,6 +107,8 @@ pub struct Started {
     pub started_at: SystemTime,
     /// Delivers the exit: see [`crate::shim_client::Watch`].
     pub watch: crate::shim_client::Watch,
+    /// With [`StartRequest::trace`]: each step of the shim and how long it took, in microseconds.
+    pub timings: Vec<(String, u64)>,
 }
 
 /// Why a container did not start. Nothing of it is left in the kernel.
@@ -106,16 +127,138 @@ pub enum StartError {
 }
 
 impl Spawner {
-    /// Starts the spawner process.
-    pub fn launch(_options: SpawnerOptions) -> std::io::Result<Self> {
-        todo!()
+    /// Starts the spawner process and waits until it is ready.
+    pub fn launch(options: SpawnerOptions) -> io::Result<Self> {
+        let process = Mutex::new(launch(&options.program)?);
+        Ok(Self { options, process })
     }
+
     /// Starts a container; blocks (call it on a blocking thread) until its program is executed or has failed.
-    pub fn start(&self, _request: StartRequest<'_>) -> Result<Started, StartError> {
-        todo!()
+    pub fn start(&self, request: StartRequest<'_>) -> Result<Started, StartError> {
+        let Compiled { plan, fds, watch } = crate::compile::compile(request)?;
+        let lost = |e: io::Error| StartError::Lost(e.to_string());
+        let bytes = postcard::to_stdvec(&plan).map_err(|e| StartError::Lost(e.to_string()))?;
+        let memfd = memfd(&bytes).map_err(lost)?;
+        let (reply, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|e| lost(e.into()))?;
+        self.send(&memfd, &theirs, &fds).map_err(lost)?;
+        drop((theirs, fds, memfd));
+        let (answer, pidfd) = answer(&reply).map_err(lost)?;
+        match answer {
+            Reply::Started {
+                pid,
+                shim_pid,
+                started_at,
+                timings,
+            } => {
+                let pidfd = pidfd
+                    .ok_or_else(|| StartError::Lost("no pidfd came with the answer".into()))?;
+                let watch = crate::shim_client::Watch { socket: watch };
+                Ok(Started {
+                    pid,
+                    shim_pid,
+                    pidfd,
+                    started_at,
+                    watch,
+                    timings,
+                })
+            }
+            Reply::Exec { exit_code, message } => Err(StartError::Exec { exit_code, message }),
+            Reply::Setup { step, message } => Err(StartError::Setup { step, message }),
+        }
     }
+
     /// The spawner's PID.
     pub fn pid(&self) -> u32 {
-        todo!()
+        self.lock().child.id()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Process> {
+        self.process
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Sends a request, to a new spawner when the old one is gone.
+    fn send(&self, memfd: &OwnedFd, reply: &OwnedFd, fds: &[OwnedFd]) -> io::Result<()> {
+        let mut process = self.lock();
+        if send(&process.socket, memfd, reply, fds).is_ok() {
+            return Ok(());
+        }
+        let _ = process.child.wait();
+        *process = launch(&self.options.program)?;
+        send(&process.socket, memfd, reply, fds)
+    }
+}
+
+/// Executes the spawner: the same way at first and after its death. It is a program of its own rather than a fork, so
+/// that nothing of the daemon's memory comes along.
+fn launch(program: &Path) -> io::Result<Process> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let mut command = Command::new(program);
+    command
+        .arg0("gantry-spawner")
+        .env_clear()
+        .current_dir("/")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null());
+    let child = crate::sys::spawn_with(command, theirs.as_fd(), crate::spawner::REQUESTS)?;
+    drop(theirs);
+    let mut ready = [0_u8; 8];
+    match wire::receive(ours.as_fd(), &mut ready) {
+        Ok((n, _)) if n > 0 => Ok(Process {
+            socket: ours,
+            child,
+        }),
+        Ok(_) => Err(io::Error::other(
+            "the spawner ended before it was ready: its reason is in the daemon's log",
+        )),
+        Err(error) => Err(error),
+    }
+}
+
+fn memfd(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create("gantry-plan", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(bytes)?;
+    Ok(file.into())
+}
+
+fn send(socket: &OwnedFd, memfd: &OwnedFd, reply: &OwnedFd, fds: &[OwnedFd]) -> io::Result<()> {
+    let all: Vec<BorrowedFd<'_>> = [memfd, reply]
+        .into_iter()
+        .chain(fds)
+        .map(AsFd::as_fd)
+        .collect();
+    let total = (all.len() as u32).to_le_bytes();
+    for part in all.chunks(wire::FDS_PER_MESSAGE) {
+        wire::send(socket.as_fd(), &total, part)?;
+    }
+    Ok(())
+}
+
+/// Waits for the shim's word; the end of the socket without one is its death.
+fn answer(reply: &OwnedFd) -> io::Result<(Reply, Option<OwnedFd>)> {
+    let mut bytes = vec![0_u8; 16384];
+    loop {
+        match wire::receive(reply.as_fd(), &mut bytes) {
+            Ok((0, _)) => return Err(io::Error::other("no word came from it")),
+            Ok((n, fds)) => {
+                let reply = postcard::from_bytes(&bytes[..n]).map_err(io::Error::other)?;
+                return Ok((reply, fds.into_iter().next()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }

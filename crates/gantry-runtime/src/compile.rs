@@ -1,0 +1,446 @@
+//! From the OCI runtime spec to a [`Plan`]: done in the daemon, where paths of the host mean what they say.
+
+use crate::plan::{
+    CapabilityPlan, DevicePlan, InitPlan, LogPlan, MountPlan, Mounted, Plan, StdioPlan,
+};
+use crate::spawn::{StartError, StartRequest};
+use oci_spec::runtime::{Capability, LinuxDeviceType, LinuxNamespaceType, Mount, Spec};
+use rustix::mount::OpenTreeFlags;
+use std::collections::HashSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+/// A plan and the descriptors that its indexes name.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) plan: Plan,
+    pub(crate) fds: Vec<OwnedFd>,
+    /// The daemon's end of the watch connection: there before the container, so that no exit is too early for it.
+    pub(crate) watch: UnixStream,
+}
+
+/// A set-up failure in words that stand alone, as runc says them.
+fn refuse(message: impl Into<String>) -> StartError {
+    StartError::Setup {
+        step: String::new(),
+        message: message.into(),
+    }
+}
+
+fn failed(step: impl Into<String>, error: impl std::fmt::Display) -> StartError {
+    StartError::Setup {
+        step: step.into(),
+        message: error.to_string(),
+    }
+}
+
+/// The descriptors of a request, in the order of their indexes.
+#[derive(Debug, Default)]
+struct Fds(Vec<OwnedFd>);
+
+impl Fds {
+    fn add(&mut self, fd: impl Into<OwnedFd>) -> usize {
+        self.0.push(fd.into());
+        self.0.len() - 1
+    }
+}
+
+/// Compiles a request; every path of the host is opened here.
+pub(crate) fn compile(request: StartRequest<'_>) -> Result<Compiled, StartError> {
+    let StartRequest {
+        id,
+        spec,
+        rootfs,
+        netns,
+        run_dir,
+        log,
+        stdio,
+        attached,
+        init,
+        trace,
+    } = request;
+    let mut fds = Fds::default();
+    let rootfs = fds.add(rootfs);
+    let socket = run_dir.join("shim.sock");
+    let listener = UnixListener::bind(&socket)
+        .map_err(|e| failed(format!("listen on {}", socket.display()), e))?;
+    let (watch, watcher) =
+        UnixStream::pair().map_err(|e| failed("make the watch connection", e))?;
+    let run_dir = fds.add(open_dir(run_dir)?);
+    let listener = fds.add(listener);
+    let watcher = fds.add(watcher);
+    let log = log
+        .map(|log| {
+            let dir = log.path.parent().unwrap_or(Path::new("/"));
+            let name = log
+                .path
+                .file_name()
+                .map(|n| n.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            Ok::<_, StartError>(LogPlan {
+                dir: fds.add(open_dir(dir)?),
+                name,
+                max_size: log.max_size,
+                max_files: log.max_files,
+                attrs: log.attrs,
+            })
+        })
+        .transpose()?;
+    let attached = attached
+        .into_iter()
+        .map(|client| (fds.add(client.socket), client.streams))
+        .collect();
+    let netns = netns.map(|fd| fds.add(fd));
+    let linux = spec
+        .linux()
+        .as_ref()
+        .ok_or_else(|| refuse("the spec has no linux part"))?;
+    let resources = linux.resources().clone().unwrap_or_default();
+    let plan = Plan {
+        id: id.to_owned(),
+        rootfs,
+        run_dir,
+        listener,
+        watcher,
+        log,
+        attached,
+        stdio: StdioPlan {
+            tty: stdio.tty,
+            open_stdin: stdio.open_stdin,
+            stdin_once: stdio.stdin_once,
+            console_size: stdio.console_size,
+        },
+        cgroup_path: linux
+            .cgroups_path()
+            .as_ref()
+            .map(|p| p.display().to_string())
+            .unwrap_or_else(|| format!("/gantry/{id}")),
+        resources: serde_json::to_vec(&resources).map_err(|e| failed("encode the resources", e))?,
+        init: init_plan(spec, netns, init, &mut fds)?,
+        trace,
+    };
+    Ok(Compiled {
+        plan,
+        fds: fds.0,
+        watch,
+    })
+}
+
+fn open_dir(path: &Path) -> Result<OwnedFd, StartError> {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::open(
+        path,
+        OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|e| failed(format!("open {}", path.display()), std::io::Error::from(e)))
+}
+
+fn init_plan(
+    spec: &Spec,
+    netns: Option<usize>,
+    init: bool,
+    fds: &mut Fds,
+) -> Result<InitPlan, StartError> {
+    let linux = spec
+        .linux()
+        .as_ref()
+        .ok_or_else(|| refuse("the spec has no linux part"))?;
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| refuse("the spec has no process"))?;
+    let namespaces = namespaces(spec, netns, fds)?;
+    let user = process.user();
+    let mut args = process.args().clone().unwrap_or_default();
+    if args.is_empty() {
+        return Err(refuse("args must not be empty"));
+    }
+    if init {
+        args.splice(0..0, ["/sbin/docker-init".to_owned(), "--".to_owned()]);
+    }
+    let seccomp = linux
+        .seccomp()
+        .as_ref()
+        .map(|policy| {
+            crate::seccomp::compile(policy).map_err(|e| failed("compile the seccomp policy", e))
+        })
+        .transpose()?;
+    let text = |paths: &Option<Vec<String>>| paths.clone().unwrap_or_default();
+    Ok(InitPlan {
+        sysctls: sysctls(spec, &namespaces)?,
+        new_namespaces: namespaces.new,
+        new_cgroup_namespace: namespaces.cgroup,
+        join: namespaces.join,
+        hostname: spec.hostname().clone(),
+        domainname: spec.domainname().clone(),
+        mounts: spec
+            .mounts()
+            .iter()
+            .flatten()
+            .map(|mount| mount_plan(mount, fds))
+            .collect::<Result<_, _>>()?,
+        devices: linux.devices().iter().flatten().map(device).collect(),
+        masked: text(linux.masked_paths()),
+        readonly: text(linux.readonly_paths()),
+        readonly_root: spec
+            .root()
+            .as_ref()
+            .is_some_and(|root| root.readonly() == Some(true)),
+        root_propagation: linux.rootfs_propagation().as_deref().map_or(0, propagation),
+        rlimits: rlimits(process)?,
+        oom_score_adj: process.oom_score_adj(),
+        no_new_privileges: process.no_new_privileges() == Some(true),
+        seccomp,
+        capabilities: process
+            .capabilities()
+            .as_ref()
+            .map(|c| CapabilityPlan {
+                bounding: mask(c.bounding()),
+                effective: mask(c.effective()),
+                permitted: mask(c.permitted()),
+                inheritable: mask(c.inheritable()),
+                ambient: mask(c.ambient()),
+            })
+            .unwrap_or_default(),
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
+        umask: user.umask(),
+        cwd: process.cwd().display().to_string(),
+        env: process.env().clone().unwrap_or_default(),
+        args,
+    })
+}
+
+/// The bits of a capability set.
+fn mask(set: &Option<HashSet<Capability>>) -> u64 {
+    let number = |capability: &Capability| -> Option<u8> {
+        let name = serde_json::to_value(capability).ok()?;
+        let name: caps::Capability = name.as_str()?.parse().ok()?;
+        Some(name.index())
+    };
+    set.iter()
+        .flatten()
+        .filter_map(number)
+        .fold(0, |bits, n| bits | 1 << n)
+}
+
+#[derive(Debug, Default)]
+struct Namespaces {
+    new: u64,
+    cgroup: bool,
+    join: Vec<usize>,
+    /// Kinds that are not the host's.
+    own: Vec<LinuxNamespaceType>,
+}
+
+fn namespaces(spec: &Spec, netns: Option<usize>, fds: &mut Fds) -> Result<Namespaces, StartError> {
+    let mut out = Namespaces::default();
+    let linux = spec
+        .linux()
+        .as_ref()
+        .ok_or_else(|| refuse("the spec has no linux part"))?;
+    for namespace in linux.namespaces().iter().flatten() {
+        let kind = namespace.typ();
+        out.own.push(kind);
+        if let Some(path) = namespace.path() {
+            let file = std::fs::File::open(path)
+                .map_err(|e| failed(format!("open the namespace {}", path.display()), e))?;
+            out.join.push(fds.add(file));
+            continue;
+        }
+        let flag = match kind {
+            LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
+            LinuxNamespaceType::Cgroup => {
+                out.cgroup = true;
+                continue;
+            }
+            LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
+            LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
+            LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
+            LinuxNamespaceType::Network if netns.is_some() => continue,
+            LinuxNamespaceType::Network => libc::CLONE_NEWNET,
+            other => return Err(refuse(format!("{other:?} namespaces are not offered"))),
+        };
+        out.new |= flag as u64;
+    }
+    out.join.extend(netns);
+    if netns.is_some() {
+        out.own.push(LinuxNamespaceType::Network);
+    }
+    // The container's mounts are always its own.
+    out.new |= libc::CLONE_NEWNS as u64;
+    Ok(out)
+}
+
+/// Only what a namespace of the container's own keeps to itself may be set.
+fn sysctls(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<(String, String)>, StartError> {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let own = |kind| namespaces.own.contains(&kind);
+    let mut list: Vec<(String, String)> = Vec::new();
+    let Some(given) = spec.linux().as_ref().and_then(|l| l.sysctl().as_ref()) else {
+        return Ok(list);
+    };
+    for (name, value) in given {
+        let dotted = name.replace('/', ".");
+        let ipc = IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.");
+        let allowed = (ipc && own(LinuxNamespaceType::Ipc))
+            || (dotted.starts_with("net.") && own(LinuxNamespaceType::Network))
+            || (matches!(dotted.as_str(), "kernel.domainname" | "kernel.hostname")
+                && own(LinuxNamespaceType::Uts));
+        if !allowed {
+            return Err(refuse(format!(
+                "sysctl \"{name}\" is not in a separate kernel namespace"
+            )));
+        }
+        list.push((dotted.replace('.', "/"), value.clone()));
+    }
+    list.sort();
+    Ok(list)
+}
+
+fn rlimits(process: &oci_spec::runtime::Process) -> Result<Vec<(u32, u64, u64)>, StartError> {
+    const NAMES: [&str; 16] = [
+        "CPU",
+        "FSIZE",
+        "DATA",
+        "STACK",
+        "CORE",
+        "RSS",
+        "NPROC",
+        "NOFILE",
+        "MEMLOCK",
+        "AS",
+        "LOCKS",
+        "SIGPENDING",
+        "MSGQUEUE",
+        "NICE",
+        "RTPRIO",
+        "RTTIME",
+    ];
+    let mut list = Vec::new();
+    for limit in process.rlimits().iter().flatten() {
+        let name = serde_json::to_value(limit.typ())
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned))
+            .unwrap_or_default();
+        let short = name.strip_prefix("RLIMIT_").unwrap_or(&name);
+        let number = NAMES.iter().position(|n| *n == short);
+        let number = number.ok_or_else(|| refuse(format!("wrong rlimit value: {name}")))?;
+        list.push((number as u32, limit.soft(), limit.hard()));
+    }
+    Ok(list)
+}
+
+fn device(device: &oci_spec::runtime::LinuxDevice) -> DevicePlan {
+    DevicePlan {
+        path: device.path().display().to_string(),
+        kind: match device.typ() {
+            LinuxDeviceType::B => 'b',
+            LinuxDeviceType::P => 'p',
+            _ => 'c',
+        },
+        major: device.major() as u32,
+        minor: device.minor() as u32,
+        mode: device.file_mode().unwrap_or(0o666),
+        uid: device.uid().unwrap_or(0),
+        gid: device.gid().unwrap_or(0),
+    }
+}
+
+/// MS_* bits of a propagation's name; `r` in front is always meant.
+fn propagation(name: &str) -> u64 {
+    (match name.strip_prefix('r').unwrap_or(name) {
+        "private" => libc::MS_PRIVATE,
+        "slave" => libc::MS_SLAVE,
+        "shared" => libc::MS_SHARED,
+        "unbindable" => libc::MS_UNBINDABLE,
+        _ => 0,
+    }) as u64
+}
+
+fn mount_plan(mount: &Mount, fds: &mut Fds) -> Result<MountPlan, StartError> {
+    let mut plan = MountPlan {
+        destination: mount.destination().display().to_string(),
+        what: Mounted::Cgroup { read_only: false },
+        attributes: 0,
+        attributes_recursive: false,
+        propagation: 0,
+    };
+    let kind = mount.typ().clone().unwrap_or_default();
+    let source = mount
+        .source()
+        .as_ref()
+        .map(|s| s.display().to_string())
+        .unwrap_or_default();
+    let (mut bind, mut recursive, mut data) = (kind == "bind", false, Vec::new());
+    for option in mount.options().iter().flatten() {
+        match option.as_str() {
+            "bind" => bind = true,
+            "rbind" => (bind, recursive) = (true, true),
+            "ro" => plan.attributes |= libc::MOUNT_ATTR_RDONLY,
+            "rro" => {
+                (plan.attributes, plan.attributes_recursive) =
+                    (plan.attributes | libc::MOUNT_ATTR_RDONLY, true)
+            }
+            "nosuid" => plan.attributes |= libc::MOUNT_ATTR_NOSUID,
+            "nodev" => plan.attributes |= libc::MOUNT_ATTR_NODEV,
+            "noexec" => plan.attributes |= libc::MOUNT_ATTR_NOEXEC,
+            "noatime" => plan.attributes |= libc::MOUNT_ATTR_NOATIME,
+            "strictatime" => plan.attributes |= libc::MOUNT_ATTR_STRICTATIME,
+            "nodiratime" => plan.attributes |= libc::MOUNT_ATTR_NODIRATIME,
+            "rw" | "relatime" | "suid" | "dev" | "exec" | "defaults" | "tmpcopyup" => {}
+            other if propagation(other) != 0 => plan.propagation = propagation(other),
+            other => data.push(other.to_owned()),
+        }
+    }
+    if kind == "cgroup" || kind == "cgroup2" {
+        plan.what = Mounted::Cgroup {
+            read_only: plan.attributes & libc::MOUNT_ATTR_RDONLY != 0,
+        };
+    } else if bind {
+        let is_dir = std::fs::metadata(&source)
+            .map_err(|e| failed(format!("bind {source} to {}", plan.destination), e))?
+            .is_dir();
+        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+        let tree =
+            rustix::mount::open_tree(rustix::fs::CWD, source.as_str(), flags).map_err(|e| {
+                failed(
+                    format!("bind {source} to {}", plan.destination),
+                    std::io::Error::from(e),
+                )
+            })?;
+        crate::sys::mount_setattr(
+            tree.as_fd(),
+            plan.attributes_recursive,
+            plan.attributes,
+            0,
+            0,
+        )
+        .and_then(|()| crate::sys::mount_setattr(tree.as_fd(), true, 0, 0, plan.propagation))
+        .map_err(|e| failed(format!("options of {}", plan.destination), e))?;
+        plan.what = Mounted::Bind {
+            mount: fds.add(tree),
+            is_dir,
+        };
+    } else {
+        plan.what = Mounted::New {
+            kind,
+            source,
+            options: data,
+        };
+    }
+    Ok(plan)
+}

@@ -1,0 +1,188 @@
+//! The container's first process between its birth (clone3 in the shim) and exec: it gives itself the container's view
+//! of the world, then becomes the program. Single-threaded, a copy of the shim's memory; whatever fails is told to
+//! the shim over the sync socket, and the process ends.
+
+mod exec;
+mod mounts;
+mod targets;
+
+use crate::cgroup::CgroupHandle;
+use crate::plan::{Plan, Reply};
+use crate::sys::{self, wire};
+use std::fmt::Display;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// What the shim gives to the first process.
+#[derive(Debug)]
+pub(crate) struct Birth<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) fds: &'a [OwnedFd],
+    pub(crate) cgroup: &'a CgroupHandle,
+    /// stdin, stdout, stderr; none with a terminal.
+    pub(crate) stdio: Option<[OwnedFd; 3]>,
+    pub(crate) sync: OwnedFd,
+}
+
+/// Why it cannot become the program.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    Setup { step: String, message: String },
+    Exec { exit_code: i32, message: String },
+}
+
+pub(crate) fn failed(step: impl Into<String>, error: impl Display) -> Failed {
+    Failed::Setup {
+        step: step.into(),
+        message: error.to_string(),
+    }
+}
+
+/// Adds the step to an error.
+pub(crate) trait Step<T> {
+    fn step(self, step: impl FnOnce() -> String) -> Result<T, Failed>;
+}
+
+impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
+    fn step(self, step: impl FnOnce() -> String) -> Result<T, Failed> {
+        self.map_err(|error| failed(step(), error.into()))
+    }
+}
+
+/// Runs in the child of clone3 and never comes back.
+pub(crate) fn run(birth: Birth<'_>) -> ! {
+    let sync = match birth.sync.try_clone() {
+        Ok(sync) => sync,
+        Err(_) => sys::exit(1),
+    };
+    let Err(failure) = become_program(birth);
+    let reply = match failure {
+        Failed::Setup { step, message } => Reply::Setup { step, message },
+        Failed::Exec { exit_code, message } => Reply::Exec { exit_code, message },
+    };
+    if let Ok(bytes) = postcard::to_stdvec(&reply) {
+        let _ = wire::send(sync.as_fd(), &bytes, &[]);
+    }
+    sys::exit(1)
+}
+
+fn become_program(birth: Birth<'_>) -> Result<std::convert::Infallible, Failed> {
+    let Birth {
+        plan,
+        fds,
+        cgroup,
+        stdio,
+        sync,
+    } = birth;
+    let init = &plan.init;
+    sys::reset_signals();
+    cgroup
+        .join_self(cgroup.v2_dir().is_some())
+        .step(|| "enter the cgroup".into())?;
+    join_namespaces(init, fds)?;
+    rustix::process::setsid().step(|| "make a session".into())?;
+    if let Some(name) = init.hostname.as_deref().filter(|n| !n.is_empty()) {
+        rustix::system::sethostname(name.as_bytes()).step(|| "set the host name".into())?;
+    }
+    if let Some(name) = init.domainname.as_deref().filter(|n| !n.is_empty()) {
+        rustix::system::setdomainname(name.as_bytes()).step(|| "set the domain name".into())?;
+    }
+    let root = mounts::Root::attach(fds[plan.rootfs].as_fd())?;
+    mounts::populate(&root, plan, fds)?;
+    let stdio = match stdio {
+        Some(stdio) => stdio,
+        None => terminal(&root, plan, sync.as_fd())?,
+    };
+    for (name, value) in &init.sysctls {
+        mounts::write_in(&root, &format!("proc/sys/{name}"), value)
+            .step(|| format!("set sysctl {name}"))?;
+    }
+    if let Some(score) = init.oom_score_adj {
+        mounts::write_in(&root, "proc/self/oom_score_adj", &score.to_string())
+            .step(|| "set the OOM score".into())?;
+    }
+    mounts::protect(&root, init)?;
+    root.pivot(init)?;
+    take_stdio(stdio, plan)?;
+    exec::exec(init, sync.as_fd())
+}
+
+fn join_namespaces(init: &crate::plan::InitPlan, fds: &[OwnedFd]) -> Result<(), Failed> {
+    use rustix::thread::{
+        LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe,
+    };
+    for index in &init.join {
+        move_into_link_name_space(fds[*index].as_fd(), None::<LinkNameSpaceType>)
+            .step(|| "join a namespace".into())?;
+    }
+    if init.new_cgroup_namespace {
+        // After the cgroup has been entered: it is the namespace's root.
+        // SAFETY: a cgroup namespace changes nothing that memory safety depends on.
+        unsafe { unshare_unsafe(UnshareFlags::NEWCGROUP) }
+            .step(|| "make a cgroup namespace".into())?;
+    }
+    Ok(())
+}
+
+/// A terminal out of the container's own devpts: the shim gets the master, the slave becomes stdio and `/dev/console`.
+fn terminal(
+    root: &mounts::Root,
+    plan: &Plan,
+    sync: BorrowedFd<'_>,
+) -> Result<[OwnedFd; 3], Failed> {
+    use rustix::fs::OFlags;
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+    let step = || "make the terminal".to_owned();
+    let master =
+        targets::open(root.fd(), "dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY).step(step)?;
+    unlockpt(&master).step(step)?;
+    let slave = ioctl_tiocgptpeer(
+        &master,
+        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+    )
+    .step(step)?;
+    if let Some((rows, columns)) = plan.stdio.console_size {
+        let size = rustix::termios::Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        rustix::termios::tcsetwinsize(&slave, size).step(step)?;
+    }
+    rustix::fs::fchown(&slave, Some(rustix::fs::Uid::from_raw(plan.init.uid)), None).step(step)?;
+    mounts::console(root, &slave)?;
+    wire::send(sync, b"t", &[master.as_fd()]).step(step)?;
+    let copy = || slave.try_clone().step(step);
+    Ok([copy()?, copy()?, copy()?])
+}
+
+/// Puts the three on 0, 1, 2; everything else is closed at exec.
+fn take_stdio(stdio: [OwnedFd; 3], plan: &Plan) -> Result<(), Failed> {
+    let step = || "set up stdio".to_owned();
+    for (number, fd) in stdio.iter().enumerate() {
+        // A pipe can then be opened again by its name (/dev/stdout) by the container's user.
+        if !plan.stdio.tty
+            && rustix::fs::fstat(fd).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFIFO)
+        {
+            let _ = rustix::fs::fchown(
+                fd,
+                Some(rustix::fs::Uid::from_raw(plan.init.uid)),
+                Some(rustix::fs::Gid::from_raw(plan.init.gid)),
+            );
+        }
+        if fd.as_raw_fd() == number as i32 {
+            return Err(failed(step(), "a descriptor is where stdio belongs"));
+        }
+        let done = match number {
+            0 => rustix::stdio::dup2_stdin(fd),
+            1 => rustix::stdio::dup2_stdout(fd),
+            _ => rustix::stdio::dup2_stderr(fd),
+        };
+        done.step(step)?;
+    }
+    if plan.stdio.tty {
+        sys::set_controlling_terminal().step(step)?;
+    }
+    sys::close_on_exec_from(3).step(step)
+}

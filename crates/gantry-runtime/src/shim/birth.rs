@@ -1,0 +1,302 @@
+//! The container's first process: cgroup, pipes, clone3, and the wait for its exec.
+
+use super::write_file;
+use crate::cgroup::{Cgroup, CgroupHandle};
+use crate::init::{self, Birth};
+use crate::log::JsonLog;
+use crate::plan::{Plan, Reply, StdioPlan};
+use crate::spawner::Host;
+use crate::sys::{self, Forked, wire};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Instant, SystemTime};
+
+/// A container that runs, as its shim holds it.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) pidfd: OwnedFd,
+    pub(super) run_dir: OwnedFd,
+    pub(super) listener: OwnedFd,
+    pub(super) watcher: OwnedFd,
+    /// Keeps the overlay's super block until the exit has been told: its unmounting may write much.
+    pub(super) rootfs: OwnedFd,
+    pub(super) outputs: Outputs,
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) stdio: StdioPlan,
+    pub(super) log: Option<JsonLog>,
+    pub(super) attached: Vec<(OwnedFd, crate::spawn::Streams)>,
+    pub(super) cgroup: Cgroup,
+    pub(super) handle: CgroupHandle,
+    pub(super) host: Host,
+    /// The first process's end is the end of all: it has a PID namespace of its own.
+    pub(super) own_pids: bool,
+}
+
+/// Where the container's output comes from.
+#[derive(Debug)]
+pub(super) enum Outputs {
+    Pipes {
+        stdout: Option<OwnedFd>,
+        stderr: Option<OwnedFd>,
+    },
+    Terminal(Option<OwnedFd>),
+}
+
+/// The measured steps.
+struct Steps {
+    on: bool,
+    last: Instant,
+    taken: Vec<(String, u64)>,
+}
+
+impl Steps {
+    fn done(&mut self, name: &str) {
+        if self.on {
+            let now = Instant::now();
+            self.taken
+                .push((name.to_owned(), (now - self.last).as_micros() as u64));
+            self.last = now;
+        }
+    }
+}
+
+/// An error and its causes in one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            write!(f, ": {cause}")?;
+            next = cause.source();
+        }
+        Ok(())
+    }
+}
+
+fn setup(step: &str, error: impl std::fmt::Display) -> Reply {
+    Reply::Setup {
+        step: step.to_owned(),
+        message: error.to_string(),
+    }
+}
+
+/// Makes the container's first process and waits until it has become the program; on failure nothing is left.
+pub(super) fn bring_up(
+    plan: Plan,
+    fds: Vec<OwnedFd>,
+    host: Host,
+) -> Result<(Running, Reply), Reply> {
+    let mut steps = Steps {
+        on: plan.trace,
+        last: Instant::now(),
+        taken: Vec::new(),
+    };
+    let resources =
+        serde_json::from_slice(&plan.resources).map_err(|e| setup("read the resources", e))?;
+    let cgroup = Cgroup {
+        path: plan.cgroup_path.clone(),
+    };
+    let handle = Cgroup::create(&cgroup.path, &resources).map_err(|e| {
+        let _ = cgroup.destroy();
+        setup("make the cgroup", Chain(&e))
+    })?;
+    steps.done("cgroup");
+    let born = give_birth(&plan, &fds, &handle, &host, &mut steps);
+    let (pid, pidfd, ends, master) = match born {
+        Ok(born) => born,
+        Err(reply) => {
+            let _ = cgroup.destroy();
+            return Err(reply);
+        }
+    };
+    let started_at = SystemTime::now();
+    let mut fds: Vec<Option<OwnedFd>> = fds.into_iter().map(Some).collect();
+    let mut take = |index: usize| {
+        fds.get_mut(index)
+            .and_then(Option::take)
+            .ok_or_else(|| setup("take the request", "a descriptor is missing"))
+    };
+    let log = match &plan.log {
+        Some(log) => Some(JsonLog::open(take(log.dir)?, log).map_err(|e| setup("open the log", e))),
+        None => None,
+    };
+    let (outputs, stdin) = match master {
+        Some(master) => {
+            let stdin = plan
+                .stdio
+                .open_stdin
+                .then(|| master.try_clone())
+                .transpose()
+                .map_err(|e| setup("take the terminal", e))?;
+            (Outputs::Terminal(Some(master)), stdin)
+        }
+        None => (
+            Outputs::Pipes {
+                stdout: Some(ends.stdout),
+                stderr: Some(ends.stderr),
+            },
+            ends.stdin,
+        ),
+    };
+    let attached: Result<Vec<_>, Reply> = plan
+        .attached
+        .iter()
+        .map(|(fd, streams)| Ok((take(*fd)?, *streams)))
+        .collect();
+    let running = Running {
+        run_dir: take(plan.run_dir)?,
+        listener: take(plan.listener)?,
+        watcher: take(plan.watcher)?,
+        rootfs: take(plan.rootfs)?,
+        outputs,
+        stdin,
+        stdio: plan.stdio.clone(),
+        log: log.transpose()?,
+        attached: attached?,
+        cgroup,
+        handle,
+        host,
+        own_pids: plan.init.new_namespaces & libc::CLONE_NEWPID as u64 != 0,
+        pidfd,
+    };
+    let shim_pid = rustix::process::getpid().as_raw_nonzero().get() as u32;
+    let note = |name: &str, pid: u32| -> io::Result<()> {
+        let text = format!("{pid} {}", start_time(running.host.proc.as_fd(), pid)?);
+        write_file(running.run_dir.as_fd(), name, text.as_bytes())
+    };
+    note("init.pid", pid)
+        .and_then(|()| note("shim.pid", shim_pid))
+        .map_err(|e| {
+            let _ =
+                rustix::process::pidfd_send_signal(&running.pidfd, rustix::process::Signal::KILL);
+            let _ = running.cgroup.destroy();
+            setup("write the PID files", e)
+        })?;
+    steps.done("supervision");
+    Ok((
+        running,
+        Reply::Started {
+            pid,
+            shim_pid,
+            started_at,
+            timings: steps.taken,
+        },
+    ))
+}
+
+/// Field 22 of `/proc/<pid>/stat`: clock ticks since boot (proc(5)).
+fn start_time(proc: BorrowedFd<'_>, pid: u32) -> io::Result<u64> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let file = openat(
+        proc,
+        format!("{pid}/stat"),
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut bytes = [0_u8; 1024];
+    let n = rustix::io::read(&file, &mut bytes)?;
+    crate::shim_client::start_time_in(&String::from_utf8_lossy(&bytes[..n]))
+        .ok_or_else(|| io::Error::other("unexpected /proc/<pid>/stat"))
+}
+
+/// The shim's ends of the container's pipes.
+#[derive(Debug)]
+struct Ends {
+    stdin: Option<OwnedFd>,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+type Born = (u32, OwnedFd, Ends, Option<OwnedFd>);
+
+fn give_birth(
+    plan: &Plan,
+    fds: &[OwnedFd],
+    handle: &CgroupHandle,
+    host: &Host,
+    steps: &mut Steps,
+) -> Result<Born, Reply> {
+    let pipes = |_: ()| -> io::Result<(Ends, [OwnedFd; 3])> {
+        let (stdin, ours) = if plan.stdio.open_stdin && !plan.stdio.tty {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+            (read, Some(write))
+        } else {
+            (host.null.try_clone()?, None)
+        };
+        let (stdout_ours, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr_ours, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+        Ok((
+            Ends {
+                stdin: ours,
+                stdout: stdout_ours,
+                stderr: stderr_ours,
+            },
+            [stdin, stdout, stderr],
+        ))
+    };
+    let (ends, theirs) = pipes(()).map_err(|e| setup("make the pipes", e))?;
+    let (sync, childs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(|e| setup("make the sync socket", io::Error::from(e)))?;
+    // SAFETY: the shim has one thread.
+    let forked = unsafe { sys::clone3(plan.init.new_namespaces, handle.v2_dir()) };
+    let (pid, pidfd) = match forked.map_err(|e| setup("make the container's first process", e))? {
+        Forked::Parent { pid, pidfd } => (pid as u32, pidfd),
+        Forked::Child => init::run(Birth {
+            plan,
+            fds,
+            cgroup: handle,
+            stdio: (!plan.stdio.tty).then_some(theirs),
+            sync: childs,
+        }),
+    };
+    drop((theirs, childs));
+    steps.done("clone3");
+    match until_exec(sync.as_fd()) {
+        Ok(master) => {
+            steps.done("init to exec");
+            Ok((pid, pidfd, ends, master))
+        }
+        Err(reply) => {
+            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+            let _ = rustix::process::waitid(
+                rustix::process::WaitId::PidFd(pidfd.as_fd()),
+                rustix::process::WaitIdOptions::EXITED,
+            );
+            Err(reply)
+        }
+    }
+}
+
+/// Waits until exec closes the sync socket; the terminal's master comes before.
+fn until_exec(sync: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Reply> {
+    let mut bytes = vec![0_u8; 8192];
+    let (mut master, mut about_to) = (None, false);
+    loop {
+        match wire::receive(sync, &mut bytes) {
+            Ok((0, _)) if about_to => return Ok(master),
+            Ok((0, _)) => {
+                return Err(setup(
+                    "",
+                    "container init ended before it could execute the program: it was killed",
+                ));
+            }
+            Ok((1, fds)) if bytes[0] == b't' => master = fds.into_iter().next(),
+            Ok((1, _)) if bytes[0] == b'x' => about_to = true,
+            Ok((n, _)) => {
+                return Err(postcard::from_bytes(&bytes[..n])
+                    .unwrap_or_else(|e| setup("understand the first process", e)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(setup("wait for the first process", error)),
+        }
+    }
+}

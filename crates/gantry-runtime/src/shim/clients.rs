@@ -1,0 +1,105 @@
+//! Attached clients: output out of bounded buffers, input from their sockets.
+
+use crate::spawn::Streams;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// Bytes kept for a client that reads slower than the container writes; then the container waits.
+const BUFFER: usize = 1 << 20;
+/// A client that takes nothing for so long while its buffer is full is cut off.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// One attached client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) socket: OwnedFd,
+    pub(super) streams: Streams,
+    out: VecDeque<u8>,
+    progress: Instant,
+    /// It may still send input.
+    pub(super) sends: bool,
+    pub(super) gone: bool,
+}
+
+impl Client {
+    pub(super) fn new(socket: OwnedFd, streams: Streams) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        Ok(Self {
+            socket,
+            streams,
+            out: VecDeque::new(),
+            progress: Instant::now(),
+            sends: streams.stdin,
+            gone: false,
+        })
+    }
+
+    /// Queues output: with an 8-byte head (kind, 0, 0, 0, length in network order) unless it comes from a terminal.
+    pub(super) fn push(&mut self, kind: u8, bytes: &[u8], tty: bool) {
+        let wanted = if kind == 2 && !tty {
+            self.streams.stderr
+        } else {
+            self.streams.stdout
+        };
+        if self.gone || !wanted {
+            return;
+        }
+        if self.out.is_empty() {
+            self.progress = Instant::now();
+        }
+        if !tty {
+            let mut head = [kind, 0, 0, 0, 0, 0, 0, 0];
+            head[4..].copy_from_slice(&(bytes.len() as u32).to_be_bytes());
+            self.out.extend(head);
+        }
+        self.out.extend(bytes);
+        self.flush();
+    }
+
+    /// Writes what the socket takes.
+    pub(super) fn flush(&mut self) {
+        while !self.out.is_empty() {
+            let (front, _) = self.out.as_slices();
+            match rustix::net::send(&self.socket, front, rustix::net::SendFlags::NOSIGNAL) {
+                Ok(n) => {
+                    self.out.drain(..n);
+                    self.progress = Instant::now();
+                }
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => {
+                    self.gone = true;
+                    self.out.clear();
+                }
+            }
+        }
+        // A burst's memory is given back.
+        if self.out.capacity() > 4096 {
+            self.out = VecDeque::new();
+        }
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// Whether the container has to wait for it.
+    pub(super) fn is_full(&self) -> bool {
+        self.out.len() >= BUFFER
+    }
+
+    /// Gives it up when it takes nothing.
+    pub(super) fn cut_off_if_stuck(&mut self) {
+        if self.has_output() && self.progress.elapsed() >= STUCK {
+            self.gone = true;
+            self.out.clear();
+        }
+    }
+
+    /// Whether it waits for the socket to take more; then somebody has to look at the clock, too.
+    pub(super) fn waits(&self) -> bool {
+        !self.gone && self.has_output()
+    }
+}

@@ -1,0 +1,23 @@
+//! Containers on the real kernel: as root, with busybox as the root file system. The test binary is its own spawner.
+
+mod kit;
+mod process;
+mod streams;
+
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let name = std::env::args().next().unwrap_or_default();
+    if name == "gantry-spawner" {
+        gantry_runtime::spawner::spawner_main();
+    }
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "these tests make containers: run them as root"
+    );
+    let mut trials: Vec<Trial> = Vec::new();
+    trials.extend(process::all());
+    trials.extend(streams::all());
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
