@@ -361,13 +361,13 @@ fn device(device: &oci_spec::runtime::LinuxDevice) -> DevicePlan {
 
 /// MS_* bits of a propagation's name; `r` in front is always meant.
 fn propagation(name: &str) -> u64 {
-    (match name.strip_prefix('r').unwrap_or(name) {
+    match name.strip_prefix('r').unwrap_or(name) {
         "private" => libc::MS_PRIVATE,
         "slave" => libc::MS_SLAVE,
         "shared" => libc::MS_SHARED,
         "unbindable" => libc::MS_UNBINDABLE,
         _ => 0,
-    }) as u64
+    }
 }
 
 fn mount_plan(mount: &Mount, fds: &mut Fds) -> Result<MountPlan, StartError> {

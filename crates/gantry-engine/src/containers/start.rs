@@ -213,6 +213,7 @@ impl Containers {
             },
             attached,
             init: record.host_config.init == Some(true),
+            trace: context.settings.trace_starts,
         });
         steps.done("spawner");
         let started = started.map_err(Failure::from)?;
@@ -440,13 +441,21 @@ impl Steps {
         }
     }
 
-    fn report(&self, id: &str, _started: &Started) {
+    fn report(&self, id: &str, started: &Started) {
         if let Some(taken) = &self.taken {
-            let steps: Vec<String> = taken
+            let word = |step: &str, micros: u128| format!("{step} {micros} us");
+            let steps: Vec<String> = taken.iter().map(|(s, d)| word(s, d.as_micros())).collect();
+            let shim: Vec<String> = started
+                .timings
                 .iter()
-                .map(|(s, d)| format!("{s} {} us", d.as_micros()))
+                .map(|(s, us)| word(s, u128::from(*us)))
                 .collect();
-            tracing::info!(container = id, steps = steps.join(", "), "start");
+            tracing::info!(
+                container = id,
+                steps = steps.join(", "),
+                in_the_shim = shim.join(", "),
+                "start"
+            );
         }
     }
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// The one spawner of the test process.
-pub fn spawner() -> &'static Spawner {
+pub(crate) fn spawner() -> &'static Spawner {
     static SPAWNER: OnceLock<Spawner> = OnceLock::new();
     SPAWNER.get_or_init(|| {
         let options = SpawnerOptions {
@@ -29,18 +29,18 @@ pub fn spawner() -> &'static Spawner {
 
 /// One container's places; everything is removed and looked for at the end.
 #[derive(Debug)]
-pub struct Place {
-    pub dir: tempfile::TempDir,
-    pub id: String,
-    pub spec: Spec,
-    pub stdio: Stdio,
-    pub log: bool,
-    pub attached: Vec<Attached>,
-    pub init: bool,
+pub(crate) struct Place {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) id: String,
+    pub(crate) spec: Spec,
+    pub(crate) stdio: Stdio,
+    pub(crate) log: bool,
+    pub(crate) attached: Vec<Attached>,
+    pub(crate) init: bool,
 }
 
 impl Place {
-    pub fn new(args: &[&str]) -> Self {
+    pub(crate) fn new(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         for sub in ["bin", "etc", "tmp", "proc", "sys", "dev", "root"] {
@@ -86,32 +86,32 @@ impl Place {
         }
     }
 
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().join("root")
     }
 
-    pub fn run_dir(&self) -> PathBuf {
+    pub(crate) fn run_dir(&self) -> PathBuf {
         self.dir.path().join("run")
     }
 
-    pub fn log_path(&self) -> PathBuf {
+    pub(crate) fn log_path(&self) -> PathBuf {
         self.dir.path().join("c-json.log")
     }
 
-    pub fn cgroup(&self) -> Cgroup {
+    pub(crate) fn cgroup(&self) -> Cgroup {
         Cgroup {
             path: format!("/gantry-rt-test/{}", self.id),
         }
     }
 
     /// Attaches before the start.
-    pub fn attach(&mut self, streams: Streams) -> UnixStream {
+    pub(crate) fn attach(&mut self, streams: Streams) -> UnixStream {
         let (ours, socket) = UnixStream::pair().unwrap();
         self.attached.push(Attached { socket, streams });
         ours
     }
 
-    pub fn start(&mut self) -> Result<Started, StartError> {
+    pub(crate) fn start(&mut self) -> Result<Started, StartError> {
         let rootfs = clone_of(&self.root());
         spawner().start(StartRequest {
             id: &self.id,
@@ -133,7 +133,7 @@ impl Place {
     }
 
     /// Starts and waits for the end.
-    pub fn run(&mut self) -> Result<ExitRecord, StartError> {
+    pub(crate) fn run(&mut self) -> Result<ExitRecord, StartError> {
         let started = self.start()?;
         Ok(started
             .watch
@@ -143,7 +143,7 @@ impl Place {
     }
 
     /// Nothing of the container is in the kernel.
-    pub fn assert_gone(&self) {
+    pub(crate) fn assert_gone(&self) {
         for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
             let group = hierarchy.path().join("gantry-rt-test").join(&self.id);
             assert!(!group.exists(), "{} is left", group.display());

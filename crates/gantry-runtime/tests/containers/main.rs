@@ -1,5 +1,7 @@
 //! Containers on the real kernel: as root, with busybox as the root file system. The test binary is its own spawner.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod kit;
 mod process;
 mod streams;

@@ -6,7 +6,7 @@ use gantry_runtime::spawn::{StartError, Streams};
 use libtest_mimic::Trial;
 use std::io::Read;
 
-pub fn all() -> Vec<Trial> {
+pub(crate) fn all() -> Vec<Trial> {
     vec![
         Trial::test("exit_codes", exit_codes),
         Trial::test("programs_that_cannot_be_executed", not_executable),
@@ -21,7 +21,7 @@ pub fn all() -> Vec<Trial> {
 type Outcome = Result<(), libtest_mimic::Failed>;
 
 /// Runs a shell script and returns what it prints.
-pub fn output_of(place: &mut Place) -> String {
+pub(crate) fn output_of(place: &mut Place) -> String {
     let mut client = place.attach(Streams {
         stdin: false,
         stdout: true,

@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 
-pub fn all() -> Vec<Trial> {
+pub(crate) fn all() -> Vec<Trial> {
     vec![
         Trial::test("ten_megabytes_on_both_streams", both),
         Trial::test("the_end_of_input", end_of_input),
