@@ -22,6 +22,9 @@ pub struct ImageSummary {
     pub shared_size: i64,
     /// Bytes.
     pub size: i64,
+    /// The size once more, for clients before 1.44.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub virtual_size: Option<i64>,
 }
 
 impl Default for ImageSummary {
@@ -36,6 +39,7 @@ impl Default for ImageSummary {
             repo_tags: Some(Vec::new()),
             shared_size: -1,
             size: 0,
+            virtual_size: None,
         }
     }
 }
@@ -108,6 +112,9 @@ pub struct ImageInspect {
     pub os_version: String,
     /// Bytes.
     pub size: i64,
+    /// The size once more, for clients before 1.44.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub virtual_size: Option<i64>,
     pub graph_driver: GraphDriver,
     #[serde(rename = "RootFS")]
     pub root_fs: RootFs,

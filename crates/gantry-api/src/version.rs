@@ -43,6 +43,11 @@ impl ApiVersion {
         self >= Self::new(1, 42)
     }
 
+    /// Whether images have a `VirtualSize` (up to 1.43).
+    pub fn has_virtual_size(self) -> bool {
+        self < Self::new(1, 44)
+    }
+
     /// Whether an event carries the old `status`, `id` and `from` (up to 1.51).
     pub fn has_old_event_fields(self) -> bool {
         self < Self::new(1, 52)

@@ -23,6 +23,7 @@ pub(super) fn routes() -> Vec<Route<Engine>> {
         route(Method::GET, "/containers/{id}/json", inspect),
         route(Method::POST, "/containers/{id}/start", start),
         route(Method::POST, "/containers/{id}/stop", stop),
+        route(Method::POST, "/containers/{id}/restart", restart),
         route(Method::POST, "/containers/{id}/kill", kill),
         route(Method::POST, "/containers/{id}/wait", wait).for_client(),
         route(Method::POST, "/containers/{id}/resize", resize),
@@ -81,18 +82,31 @@ async fn start(call: Call) -> Result<Response> {
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
+/// Seconds that a container has to end by itself.
+fn timeout(call: &Call) -> Result<Option<i64>> {
+    let text = call.query.given("t");
+    text.map(number::atoi)
+        .transpose()
+        .map_err(ApiError::invalid)
+}
+
 async fn stop(call: Call) -> Result<Response> {
     let signal = call.query.given("signal");
-    let timeout = match call.query.given("t") {
-        None => None,
-        Some(text) => Some(number::atoi(text).map_err(ApiError::invalid)?),
-    };
+    let timeout = timeout(&call)?;
     let containers = &call.state.containers;
     let stopped = containers.stop(call.name("id"), signal, timeout).await?;
     Ok(reply::empty(match stopped {
         true => StatusCode::NO_CONTENT,
         false => StatusCode::NOT_MODIFIED,
     }))
+}
+
+async fn restart(call: Call) -> Result<Response> {
+    let signal = call.query.given("signal");
+    let timeout = timeout(&call)?;
+    let containers = &call.state.containers;
+    containers.restart(call.name("id"), signal, timeout).await?;
+    Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
 async fn kill(call: Call) -> Result<Response> {

@@ -45,7 +45,13 @@ async fn list(call: Call) -> Result<Response> {
         shared_size: call.query.truth("shared-size"),
         filters,
     };
-    Ok(reply::ok(&call.state.images.list(options).await?))
+    let mut images = call.state.images.list(options).await?;
+    if call.version.has_virtual_size() {
+        for image in &mut images {
+            image.virtual_size = Some(image.size);
+        }
+    }
+    Ok(reply::ok(&images))
 }
 
 async fn create(call: Call) -> Result<Response> {
@@ -134,7 +140,10 @@ async fn send_archive(call: &Call, names: Vec<String>) -> Result<Response> {
 }
 
 async fn inspect(call: Call) -> Result<Response> {
-    let image = call.state.images.inspect(call.name("name")).await?;
+    let mut image = call.state.images.inspect(call.name("name")).await?;
+    if call.version.has_virtual_size() {
+        image.virtual_size = Some(image.size);
+    }
     Ok(reply::ok(&image))
 }
 

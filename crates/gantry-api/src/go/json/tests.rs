@@ -158,3 +158,48 @@ fn a_whole_body_goes_through() {
         body.host_config
     );
 }
+
+/// Go's scanner and serde's parser agree on what is JSON, on texts that are nearly so.
+#[test]
+fn what_is_taken_is_not_complained_of() {
+    let seeds = [
+        r#"{"Image":"a\"b","Cmd":["x","\u00e9\n"],"N":-1.5e+10,"T":true,"F":false,"Z":null,"E":{},"L":[]}"#,
+        r#" [ {"a" : [1, 2.0, 0, -0] } , "x" ] "#,
+    ];
+    let letters = b"{}[]\",:\\ntfu0e-+. ";
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let (mut taken, mut refused) = (0, 0);
+    for round in 0..50_000 {
+        let mut text = seeds[round % seeds.len()].as_bytes().to_vec();
+        for _ in 0..=random(3) {
+            let at = random(text.len());
+            match random(3) {
+                0 => text[at] = letters[random(letters.len())],
+                1 => text.insert(at, letters[random(letters.len())]),
+                _ => text.truncate(at.max(1)),
+            }
+        }
+        let complaint = syntax::complaint(&text);
+        let shown = String::from_utf8_lossy(&text);
+        match serde_json::from_slice::<serde_json::Value>(&text) {
+            Ok(_) => {
+                taken += 1;
+                assert_eq!(complaint, None, "{shown}");
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(complaint.is_some(), "{error}: {shown}");
+            }
+        }
+    }
+    assert!(
+        taken > 1000 && refused > 1000,
+        "{taken} taken, {refused} refused"
+    );
+}
