@@ -9,6 +9,7 @@ use hyper::body::{Body as _, Incoming};
 use serde::de::DeserializeOwned;
 
 /// The most bytes of a JSON body.
+// COMPAT: Docker has no limit.
 const LIMIT: usize = 8 << 20;
 
 /// Refuses a body that does not say that it is JSON.

@@ -110,7 +110,7 @@ pub(crate) fn add_engine_headers(headers: &mut HeaderMap) {
         HeaderName::from_static("ostype"),
         HeaderValue::from_static("linux"),
     );
-    // COMPAT: the product's name stays Docker's: docker/cli and others look for it before they trust `Ostype`.
+    // COMPAT: Docker's client reads the system out of `Docker/<version> (<system>)`.
     let server = format!("Docker/{} (linux)", gantry_api::version::server_version());
     if let Ok(value) = HeaderValue::from_str(&server) {
         headers.insert(http::header::SERVER, value);

@@ -34,7 +34,7 @@ fn commit() -> &'static str {
 pub fn version() -> Version {
     let kernel = machine::kernel();
     let built = option_env!("GANTRY_BUILD_TIME").unwrap_or_default();
-    // There is no Go here; the field must be.
+    // COMPAT: there is no Go here; the field must be.
     let language = "none (Rust)";
     let details = [
         ("ApiVersion", version::CURRENT.to_string()),
@@ -246,7 +246,7 @@ fn describe_engine(info: &mut Info) {
         local_node_state: "inactive".to_owned(),
         ..Swarm::default()
     };
-    // The shims keep the containers whatever becomes of the daemon.
+    // COMPAT: an option of Docker's; here the shims always keep the containers when the daemon ends.
     info.live_restore_enabled = true;
     info.init_binary = "docker-init".to_owned();
     info.runc_commit = ours();

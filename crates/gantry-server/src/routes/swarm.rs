@@ -60,6 +60,7 @@ async fn no_swarm(_call: Call) -> Result<Response> {
     ))
 }
 
+// COMPAT: there is no swarm mode.
 async fn not_supported(_call: Call) -> Result<Response> {
     Err(ApiError::new(
         StatusCode::NOT_IMPLEMENTED,

@@ -50,6 +50,7 @@ async fn info(call: Call) -> Result<Response> {
 }
 
 /// Checks credentials with a registry.
+// COMPAT: Docker asks the registry; see docs/compat.md.
 async fn auth(call: Call) -> Result<Response> {
     let asked: AuthConfig = call.json().await?;
     let server = match asked.serveraddress.as_str() {
