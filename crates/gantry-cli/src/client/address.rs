@@ -28,7 +28,7 @@ pub(crate) enum Address {
 }
 
 impl Address {
-    pub(super) fn find(cx: &Cx, tls: bool) -> Result<Address, String> {
+    pub(crate) fn find(cx: &Cx, tls: bool) -> Result<Address, String> {
         if let [_, _, ..] = cx.globals.host.items.as_slice() {
             return Err("specify only one -H".to_owned());
         }

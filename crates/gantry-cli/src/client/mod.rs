@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use address::{Address, DEFAULT_SOCKET};
 pub(crate) use body::Payload;
+pub(crate) use tls::wanted as wants_tls;
 
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
@@ -50,6 +51,16 @@ impl fmt::Display for ApiError {
 impl ApiError {
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, ApiError::Daemon { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+}
+
+impl From<std::io::Error> for ApiError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            // Whoever read our output has gone; that is not worth a word.
+            std::io::ErrorKind::BrokenPipe => ApiError::Connection(String::new()),
+            _ => ApiError::Connection(error.to_string()),
+        }
     }
 }
 
@@ -384,8 +395,8 @@ impl<'a> Call<'a> {
         self.send().await?.bytes().await.map(drop)
     }
 
-    /// Sends it and takes the connection over. The bool: the stream is multiplexed.
-    pub(crate) async fn hijack(mut self) -> Answered<(Hijacked, bool)> {
+    /// Sends it and takes the connection over.
+    pub(crate) async fn hijack(mut self) -> Answered<Hijacked> {
         self.headers.extend([
             (http::header::CONNECTION, "Upgrade".to_owned()),
             (http::header::UPGRADE, "tcp".to_owned()),
@@ -397,12 +408,8 @@ impl<'a> Call<'a> {
             let request = self.request(&path, Payload::none())?;
             let mut response = sender.send_request(request).await.map_err(broken)?;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                let framed = response
-                    .headers()
-                    .get(http::header::CONTENT_TYPE)
-                    .is_some_and(|kind| kind == "application/vnd.docker.multiplexed-stream");
                 let upgraded = hyper::upgrade::on(&mut response).await.map_err(broken)?;
-                return Ok((TokioIo::new(upgraded), framed));
+                return Ok(TokioIo::new(upgraded));
             }
             let (head, body) = response.into_parts();
             let status = head.status;
@@ -458,6 +465,12 @@ impl<'a> Answer<'a> {
             status,
             message: message_of(&bytes, status),
         })
+    }
+
+    /// The body is a stream with headers, as containers without a terminal have it.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        let kind = self.head.headers.get(http::header::CONTENT_TYPE);
+        kind.is_some_and(|kind| kind == "application/vnd.docker.multiplexed-stream")
     }
 
     /// The whole body; the connection is kept for the next call.

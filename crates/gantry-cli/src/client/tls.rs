@@ -26,7 +26,7 @@ fn verify(cx: &Cx) -> bool {
 }
 
 /// Whether the flags or the environment ask for TLS.
-pub(super) fn wanted(cx: &Cx) -> bool {
+pub(crate) fn wanted(cx: &Cx) -> bool {
     cx.globals.tls || cx.globals.tls_verify.is_some() || verify(cx)
 }
 

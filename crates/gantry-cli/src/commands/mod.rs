@@ -1,7 +1,9 @@
 //! The table of commands. One file each: `<noun>/<verb>.rs`, with its flags, its `COMMAND` and its doing.
 
 mod container;
+mod each;
 mod image;
+mod inspection;
 mod system;
 
 use crate::cx::Cx;
@@ -13,6 +15,7 @@ pub(crate) enum Count {
     None,
     Exactly(usize),
     AtLeast(usize),
+    AtMost(usize),
     Between(usize, usize),
 }
 
@@ -27,6 +30,9 @@ impl Count {
             }
             Count::AtLeast(count) if given < count => {
                 Some(format!("requires at least {count} {}", noun(count)))
+            }
+            Count::AtMost(count) if given > count => {
+                Some(format!("requires at most {count} {}", noun(count)))
             }
             Count::Between(least, most) if given < least || given > most => Some(format!(
                 "requires at least {least} and at most {most} {}",
@@ -76,10 +82,30 @@ pub(crate) const GROUPS: &[Group] = &[
 pub(crate) const COMMANDS: &[&Command] = &[
     &container::run::COMMAND,
     &container::create::COMMAND,
+    &container::start::COMMAND,
     &container::ls::COMMAND,
+    &container::rm::COMMAND,
+    &container::stop::COMMAND,
+    &container::kill::COMMAND,
+    &container::wait::COMMAND,
+    &container::logs::COMMAND,
+    &container::attach::COMMAND,
     &container::port::COMMAND,
+    &container::inspect::COMMAND,
     &image::pull::COMMAND,
+    &image::ls::COMMAND,
+    &image::rm::COMMAND,
+    &image::load::COMMAND,
+    &image::save::COMMAND,
+    &image::import::COMMAND,
+    &image::tag::COMMAND,
+    &image::history::COMMAND,
+    &image::inspect::COMMAND,
+    &system::inspect::COMMAND,
     &system::version::COMMAND,
+    &system::info::COMMAND,
+    &system::events::COMMAND,
+    &system::stop_daemon::COMMAND,
 ];
 
 /// The command called by exactly these words.

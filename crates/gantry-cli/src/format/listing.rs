@@ -22,7 +22,8 @@ impl Listing {
         let format = format.map(str::trim).filter(|format| !format.is_empty());
         match format {
             None | Some("table") => self.table(default),
-            Some("json") => self.lines(&Template::parse("{{json .}}")?),
+            // COMPAT: a list's JSON is escaped for HTML, as Go does unless told otherwise.
+            Some("json") => Ok(escaped(&self.lines(&Template::parse("{{json .}}")?)?)),
             Some(format) => match format.strip_prefix("table ") {
                 Some(template) => self.table(template),
                 None => self.lines(&Template::parse(&unescape(format))?),
@@ -33,7 +34,8 @@ impl Listing {
     fn lines(&self, template: &Template) -> Result<String, String> {
         let mut text = String::new();
         for row in &self.rows {
-            text.push_str(&template.render(&self.data(row))?);
+            let line = template.render(&self.data(row));
+            text.push_str(&line.map_err(|why| format!("failed to execute template: {why}"))?);
             text.push('\n');
         }
         Ok(text)
@@ -44,7 +46,8 @@ impl Listing {
         let mut lines = vec![self.heading(&source)?];
         let template = Template::parse(&source)?;
         for row in &self.rows {
-            let text = template.render(&self.data(row))?;
+            let text = template.render(&self.data(row));
+            let text = text.map_err(|why| format!("failed to execute template: {why}"))?;
             lines.extend(text.split('\n').map(str::to_owned));
         }
         Ok(table(&lines))
@@ -93,4 +96,10 @@ impl Listing {
 /// `\t` and `\n` as people type them in a shell.
 fn unescape(format: &str) -> String {
     format.replace("\\t", "\t").replace("\\n", "\n")
+}
+
+fn escaped(json: &str) -> String {
+    json.replace('&', "\\u0026")
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
 }

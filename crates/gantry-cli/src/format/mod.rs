@@ -9,10 +9,9 @@ mod units;
 
 pub(crate) use listing::Listing;
 pub(crate) use progress::Display;
-pub(crate) use table::table;
 pub(crate) use template::{Template, from_json, indented};
-pub(crate) use times::{ago, date, human_duration, now, parse_when, rfc3339, text_of};
-pub(crate) use units::{human_size, human_size_short};
+pub(crate) use times::{ago, date, parse_when, rfc3339, text_of};
+pub(crate) use units::{binary_size, human_size, human_size_short};
 
 use serde::{Deserialize, Deserializer};
 

@@ -41,3 +41,15 @@ pub(crate) fn human_size(bytes: f64) -> String {
 pub(crate) fn human_size_short(bytes: f64) -> String {
     sized(bytes, 3)
 }
+
+/// Powers of 1024, four digits: `23.54GiB`.
+pub(crate) fn binary_size(bytes: f64) -> String {
+    let mut value = bytes;
+    let mut unit = 0;
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    while value >= 1024.0 && unit < units.len() - 1 {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{}{}", general(value, 4), units[unit])
+}

@@ -11,6 +11,7 @@ mod session;
 mod signals;
 mod terminal;
 
+pub(crate) use descriptor::Output;
 pub(crate) use keys::DetachKeys;
 pub(crate) use session::{End, FrameSink, Plan, Session, follow_size, forward_signals};
 pub(crate) use signals::Signals;

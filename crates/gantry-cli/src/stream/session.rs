@@ -1,7 +1,6 @@
 //! Copying between our streams and a hijacked connection.
 
 use std::future::pending;
-use std::io;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::signal::unix::{SignalKind, signal};
@@ -79,23 +78,15 @@ impl Session {
     }
 }
 
-fn lost(error: &io::Error) -> ApiError {
-    ApiError::Connection(error.to_string())
-}
-
 async fn copy_raw(mut reader: ReadHalf<Hijacked>) -> Result<(), ApiError> {
     let stdout = Output::stdout();
     let mut buffer = vec![0; BUFFER];
     loop {
-        let count = reader
-            .read(&mut buffer)
-            .await
-            .map_err(|error| lost(&error))?;
+        let count = reader.read(&mut buffer).await?;
         if count == 0 {
             return Ok(());
         }
-        let written = stdout.write_all(&buffer[..count]).await;
-        written.map_err(|error| lost(&error))?;
+        stdout.write_all(&buffer[..count]).await?;
     }
 }
 
@@ -103,10 +94,7 @@ async fn copy_frames(mut reader: ReadHalf<Hijacked>) -> Result<(), ApiError> {
     let mut sink = FrameSink::default();
     let mut buffer = vec![0; BUFFER];
     loop {
-        let count = reader
-            .read(&mut buffer)
-            .await
-            .map_err(|error| lost(&error))?;
+        let count = reader.read(&mut buffer).await?;
         if count == 0 {
             return Ok(());
         }
@@ -147,7 +135,7 @@ impl FrameSink {
                     )));
                 }
             };
-            written.map_err(|error| lost(&error))?;
+            written?;
         }
         Ok(())
     }

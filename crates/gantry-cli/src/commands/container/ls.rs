@@ -261,7 +261,7 @@ fn row(of: &Summary, short: bool) -> Vec<Value> {
         text(mounts(of, short)),
         text(names(of, short)),
         text(networks.join(",")),
-        text(String::new()),
+        Value::Nil,
         text(super::port::summary(&of.ports)),
         text(ago(of.created)),
         text(size(of)),

@@ -1,8 +1,17 @@
 //! `gantry container ...`
 
+pub(super) mod attach;
 pub(super) mod create;
-pub(super) mod ls;
+pub(super) mod inspect;
+pub(super) mod kill;
+pub(super) mod logs;
+pub(in crate::commands) mod ls;
 pub(super) mod port;
+pub(super) mod rm;
 pub(super) mod run;
+pub(super) mod start;
+pub(super) mod stop;
+pub(super) mod wait;
 
 mod exit;
+mod session;

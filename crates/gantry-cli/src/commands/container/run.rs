@@ -3,17 +3,15 @@
 use gantry_api::container::CreateBody;
 
 use super::create::{body, create, read};
-use super::exit::{Waited, run_failure, watch};
+use super::exit::{run_failure, watch};
+use super::session::{Foreground, keys};
 use crate::client::{Client, talk};
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
 use crate::flags::flags;
 use crate::request::{Attached, CreateFlags};
-use crate::stream::{
-    DetachKeys, End, Plan, RawMode, Session, Signals, follow_size, forward_signals, is_terminal,
-    size,
-};
+use crate::stream::{DetachKeys, is_terminal, size};
 
 pub(crate) const COMMAND: Command = Command {
     names: &["container run", "run"],
@@ -42,13 +40,8 @@ fn run(cx: &Cx) -> Outcome {
     let args = read(cx, &COMMAND, &mut flags, &mut [&mut own])?;
     let mut body = body(cx, &flags, &args)?;
     let attached = streams(cx, &flags, &own, &mut body)?;
-    let keys = match cx.detach_keys(own.detach_keys.as_deref()) {
-        Some(text) => Some(
-            DetachKeys::parse(text)
-                .map_err(|why| run_failure(cx, &format!("invalid detach keys ({text}): {why}")))?,
-        ),
-        None => None,
-    };
+    let keys_text = cx.detach_keys(own.detach_keys.as_deref());
+    let keys = keys(keys_text)?;
     talk(cx, async |client| {
         let id = create(cx, &client, &flags, &body).await;
         let id = id.map_err(|failure| {
@@ -62,7 +55,7 @@ fn run(cx: &Cx) -> Outcome {
             removed: flags.rm,
             size: body.host_config.console_size,
             keys,
-            keys_text: cx.detach_keys(own.detach_keys.as_deref()),
+            keys_text,
             proxy: own.sig_proxy,
         };
         if attached.any() {
@@ -116,7 +109,7 @@ struct Run<'a> {
     tty: bool,
     removed: bool,
     size: [u32; 2],
-    keys: Option<DetachKeys>,
+    keys: DetachKeys,
     keys_text: Option<&'a str>,
     proxy: bool,
 }
@@ -144,70 +137,20 @@ impl Run<'_> {
             .hijack();
         let waiting = watch(self.client, self.id, self.removed);
         let (connection, waiting) = tokio::try_join!(attach, waiting).map_err(failed)?;
-        let signals = if self.proxy {
-            Some(Signals::catch(self.tty)?)
-        } else {
-            None
-        };
-        let raw = match self.tty && to.stdin {
-            true => RawMode::enter()?,
-            false => None,
-        };
-        // Without a proxy a signal still ends us, but not before the terminal is itself again.
-        let mut fatal = match (&signals, &raw) {
-            (None, Some(_)) => Some(Signals::catch_fatal()?),
-            _ => None,
-        };
+        let front = Foreground::enter(self.client, self.id, self.tty, to.stdin, self.proxy)?;
         if let Err(failure) = self.start().await {
-            drop(raw);
+            drop(front);
             drop(connection);
             if self.removed {
                 waiting.bytes().await?;
             }
             return Err(failure);
         }
-        let plan = Plan {
-            tty: self.tty,
-            stdin: to.stdin,
-            output: to.stdout || to.stderr,
-            keys: (self.tty && to.stdin).then(|| self.keys.clone().unwrap_or_default()),
-        };
-        let session = Session::new(connection.0, plan).run();
-        let aside = async {
-            let forward = async {
-                match signals {
-                    Some(signals) => forward_signals(self.client, self.id, signals).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let resize = async {
-                match self.tty && is_terminal(std::io::stdout()) {
-                    true => follow_size(self.client, self.id, Some(self.size)).await,
-                    false => std::future::pending().await,
-                }
-            };
-            tokio::join!(forward, resize);
-        };
-        let killed = async {
-            match &mut fatal {
-                Some(fatal) => fatal.next().await,
-                None => std::future::pending().await,
-            }
-        };
-        let whole = async {
-            // A stream that broke says nothing of the container: its exit code is still to come.
-            if let Ok(End::Detached) = session.await {
-                return Ok(0);
-            }
-            drop(raw);
-            let waited: Waited = waiting.json().await?;
-            Ok(waited.code())
-        };
-        tokio::select! {
-            biased;
-            code = whole => code,
-            number = killed => Ok(128 + number as u8),
-            () = aside => Ok(0),
-        }
+        let output = to.stdout || to.stderr;
+        let size = Some(self.size);
+        let code = front
+            .run(connection, output, self.keys, size, waiting)
+            .await?;
+        Ok(code.unwrap_or(0))
     }
 }

@@ -1,3 +1,11 @@
 //! `gantry image ...`
 
+pub(super) mod history;
+pub(super) mod import;
+pub(super) mod inspect;
+pub(super) mod load;
+pub(super) mod ls;
 pub(super) mod pull;
+pub(super) mod rm;
+pub(super) mod save;
+pub(super) mod tag;

@@ -1,0 +1,188 @@
+//! `gantry images`
+
+use gotmpl::Value;
+use serde::Deserialize;
+
+use crate::client::talk;
+use crate::commands::container::ls::{Filter, filters};
+use crate::commands::{Command, Count};
+use crate::cx::Cx;
+use crate::failure::{Failure, Outcome};
+use crate::flags::{Checked, flags};
+use crate::format::{Listing, ago, date, human_size, human_size_short, or_default, short_id};
+
+pub(crate) const COMMAND: Command = Command {
+    names: &["image ls", "image list", "images"],
+    about: "List images",
+    usage: "[OPTIONS] [REPOSITORY[:TAG]]",
+    args: Count::AtMost(1),
+    mixed: true,
+    run,
+};
+
+flags! {
+    struct LsFlags {
+        /// Show all images (default hides intermediate images)
+        all: bool = "all" short "a";
+        /// Show digests
+        digests: bool = "digests";
+        /// Filter output based on conditions provided
+        filter: Checked<Filter> = "filter" short "f";
+        /// Format output using a custom template:
+        ///
+        /// 'table':            Print output in table format with column headers (default)
+        ///
+        /// 'table TEMPLATE':   Print output in table format using the given Go template
+        ///
+        /// 'json':             Print in JSON format
+        ///
+        /// 'TEMPLATE':         Print output using the given Go template.
+        format: Option<String> = "format";
+        /// Don't truncate output
+        no_trunc: bool = "no-trunc";
+        /// Only show image IDs
+        quiet: bool = "quiet" short "q";
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Summary {
+    id: String,
+    created: i64,
+    #[serde(deserialize_with = "or_default")]
+    repo_tags: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    repo_digests: Vec<String>,
+    size: i64,
+}
+
+const FIELDS: &[(&str, &str)] = &[
+    ("Containers", "CONTAINERS"),
+    ("CreatedAt", "CREATED AT"),
+    ("CreatedSince", "CREATED"),
+    ("Digest", "DIGEST"),
+    ("ID", "IMAGE ID"),
+    ("Repository", "REPOSITORY"),
+    ("SharedSize", "SHARED SIZE"),
+    ("Size", "SIZE"),
+    ("Tag", "TAG"),
+    ("UniqueSize", "UNIQUE SIZE"),
+    ("VirtualSize", "VIRTUAL SIZE"),
+];
+
+const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+const DIGEST_TABLE: &str =
+    "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+
+/// What an absent part of a name shows.
+const NONE: &str = "<none>";
+
+/// One line of the list: repository, tag, digest.
+type Name = (String, String, String);
+
+/// The names of an image. A tag has a line for each digest of its repository where digests are shown.
+fn names(of: &Summary, digests: bool) -> Vec<Name> {
+    let none = || NONE.to_owned();
+    let by_digest: Vec<(&str, &str)> = of
+        .repo_digests
+        .iter()
+        .filter_map(|name| name.split_once('@'))
+        .collect();
+    let mut names = Vec::new();
+    for full in of
+        .repo_tags
+        .iter()
+        .filter(|name| !name.starts_with("<none>"))
+    {
+        let (repository, tag) = full.rsplit_once(':').unwrap_or((full, NONE));
+        let mut own = by_digest
+            .iter()
+            .filter(|(of, _)| digests && *of == repository)
+            .peekable();
+        if own.peek().is_none() {
+            names.push((repository.to_owned(), tag.to_owned(), none()));
+        }
+        names.extend(
+            own.map(|(_, digest)| (repository.to_owned(), tag.to_owned(), (*digest).to_owned())),
+        );
+    }
+    if names.is_empty() {
+        let untagged = by_digest.iter().filter(|(of, _)| *of != NONE);
+        names.extend(untagged.map(|(of, digest)| {
+            let digest = if digests {
+                (*digest).to_owned()
+            } else {
+                none()
+            };
+            ((*of).to_owned(), none(), digest)
+        }));
+        names.dedup();
+    }
+    if names.is_empty() {
+        names.push((none(), none(), none()));
+    }
+    names
+}
+
+fn row(of: &Summary, (repository, tag, digest): Name, short: bool) -> Vec<Value> {
+    let text = |text: String| Value::String(text.into());
+    vec![
+        text("N/A".to_owned()),
+        text(date(of.created)),
+        text(ago(of.created)),
+        text(digest),
+        text(if short {
+            short_id(&of.id).to_owned()
+        } else {
+            of.id.clone()
+        }),
+        text(repository),
+        text("N/A".to_owned()),
+        text(human_size_short(of.size as f64)),
+        text(tag),
+        text("N/A".to_owned()),
+        text(human_size(of.size as f64)),
+    ]
+}
+
+fn run(cx: &Cx) -> Outcome {
+    let mut flags = LsFlags::default();
+    let args = cx.read(&COMMAND, &mut [&mut flags])?;
+    let wanted = flags.format.as_deref();
+    let format = wanted.or(cx
+        .config()
+        .images_format
+        .as_deref()
+        .filter(|_| !flags.quiet));
+    let mut asked = flags.filter.items.clone();
+    asked.extend(
+        args.first()
+            .map(|name| ("reference".to_owned(), name.clone())),
+    );
+    talk(cx, async |client| {
+        let list: Vec<Summary> = client
+            .get("/images/json")
+            .switch("all", flags.all)
+            .query_if("filters", filters(&asked).as_deref())
+            .json()
+            .await?;
+        let with_digests = flags.digests || format.is_some_and(|text| text.contains("{{.Digest}}"));
+        let mut rows = Vec::new();
+        for image in &list {
+            for name in names(image, with_digests) {
+                rows.push(row(image, name, !flags.no_trunc));
+            }
+        }
+        let listing = Listing {
+            fields: FIELDS,
+            rows,
+        };
+        let text = match (flags.quiet, wanted) {
+            (true, None) => listing.render(Some("{{.ID}}"), TABLE),
+            _ => listing.render(format, if flags.digests { DIGEST_TABLE } else { TABLE }),
+        };
+        cx.print(&text.map_err(Failure::new)?)?;
+        Ok(0)
+    })
+}

@@ -1,0 +1,82 @@
+//! What the three `inspect` commands share.
+
+use serde_json::value::RawValue;
+
+use crate::client::{Answered, Client, encode};
+use crate::commands::each::container;
+use crate::cx::Cx;
+use crate::failure::{Failure, Outcome};
+use crate::format::{Template, from_json, indented};
+
+/// The kinds of objects that are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Container,
+    Image,
+}
+
+/// The daemon's own bytes for one object.
+pub(super) async fn fetch(
+    client: &Client,
+    kind: Kind,
+    name: &str,
+    size: bool,
+) -> Answered<Box<RawValue>> {
+    match kind {
+        Kind::Container => {
+            let call = client.get(container(name, "/json")?);
+            call.switch("size", size).json().await
+        }
+        Kind::Image => {
+            client
+                .get(format!("/images/{}/json", encode(name)))
+                .json()
+                .await
+        }
+    }
+}
+
+/// Shows what was found by `format`, then tells what was not.
+pub(super) fn show(
+    cx: &Cx,
+    format: Option<&str>,
+    found: &[Box<RawValue>],
+    mut wrong: Vec<String>,
+) -> Outcome {
+    let format = format.filter(|format| !format.is_empty());
+    let mut text = String::new();
+    match format {
+        None => {
+            let all: Vec<&str> = found.iter().map(|one| one.get()).collect();
+            text = indented(&format!("[{}]", all.join(",")), "    ");
+            text.push('\n');
+        }
+        Some("json") => {
+            let all: Vec<&str> = found.iter().map(|one| one.get()).collect();
+            text = format!("[{}]\n", all.join(","));
+        }
+        Some(source) => {
+            let template =
+                Template::parse(source).map_err(|why| Failure::new(why).with_code(64))?;
+            for one in found {
+                match render(&template, source, one) {
+                    Ok(line) => text.push_str(&line),
+                    Err(why) => wrong.push(format!("template parsing error: {why}")),
+                }
+                text.push('\n');
+            }
+        }
+    }
+    cx.print(&text)?;
+    Failure::all(wrong)
+}
+
+fn render(template: &Template, source: &str, raw: &RawValue) -> Result<String, String> {
+    // The object as it is: its members keep their order.
+    if matches!(source.trim(), "{{json .}}" | "{{ json . }}") {
+        return Ok(raw.get().to_owned());
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
+    template.render(&from_json(&json, ""))
+}
