@@ -457,7 +457,8 @@ pub(crate) struct Answer<'a> {
 impl<'a> Answer<'a> {
     async fn refused(self) -> Answered<Self> {
         let status = self.head.status;
-        if status.is_success() {
+        // Not modified: it was started, or stopped, already.
+        if status.is_success() || status == StatusCode::NOT_MODIFIED {
             return Ok(self);
         }
         let bytes = self.bytes().await?;

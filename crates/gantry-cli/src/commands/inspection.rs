@@ -56,8 +56,7 @@ pub(super) fn show(
             text = format!("[{}]\n", all.join(","));
         }
         Some(source) => {
-            let template =
-                Template::parse(source).map_err(|why| Failure::new(why).with_code(64))?;
+            let template = Template::parse(source).map_err(|why| bad_template(&why))?;
             for one in found {
                 match render(&template, source, one) {
                     Ok(line) => text.push_str(&line),
@@ -76,7 +75,60 @@ fn render(template: &Template, source: &str, raw: &RawValue) -> Result<String, S
     if matches!(source.trim(), "{{json .}}" | "{{ json . }}") {
         return Ok(raw.get().to_owned());
     }
-    let json: serde_json::Value =
+    let mut json: serde_json::Value =
         serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
+    with_optional(&mut json);
     template.render(&from_json(&json, ""))
+}
+
+/// What is said of a text that is no template.
+pub(super) fn bad_template(why: &str) -> Failure {
+    Failure::new(format!("template parsing error: {why}")).with_code(64)
+}
+
+/// Members that the daemon leaves out where they are empty, but that a template may ask for.
+const OPTIONAL: &[(&str, &[&str])] = &[
+    ("", &["SizeRw", "SizeRootFs", "ImageManifestDescriptor"]),
+    (
+        "Config",
+        &[
+            "ExposedPorts",
+            "Healthcheck",
+            "MacAddress",
+            "Shell",
+            "StopSignal",
+            "StopTimeout",
+        ],
+    ),
+    (
+        "HostConfig",
+        &[
+            "Annotations",
+            "Init",
+            "Mounts",
+            "StorageOpt",
+            "Sysctls",
+            "Tmpfs",
+        ],
+    ),
+    ("State", &["Health"]),
+];
+
+fn with_optional(json: &mut serde_json::Value) {
+    for (part, names) in OPTIONAL {
+        let of = match *part {
+            "" => Some(&mut *json),
+            part => json.get_mut(part),
+        };
+        let Some(fields) = of.and_then(serde_json::Value::as_object_mut) else {
+            continue;
+        };
+        for name in *names {
+            let empty = match *name {
+                "MacAddress" | "StopSignal" => "".into(),
+                _ => serde_json::Value::Null,
+            };
+            fields.entry(*name).or_insert(empty);
+        }
+    }
 }

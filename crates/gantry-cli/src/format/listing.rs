@@ -26,7 +26,7 @@ impl Listing {
             Some("json") => Ok(escaped(&self.lines(&Template::parse("{{json .}}")?)?)),
             Some(format) => match format.strip_prefix("table ") {
                 Some(template) => self.table(template),
-                None => self.lines(&Template::parse(&unescape(format))?),
+                None => self.lines(&parse(&unescape(format))?),
             },
         }
     }
@@ -44,7 +44,7 @@ impl Listing {
     fn table(&self, template: &str) -> Result<String, String> {
         let source = unescape(template.trim());
         let mut lines = vec![self.heading(&source)?];
-        let template = Template::parse(&source)?;
+        let template = parse(&source)?;
         for row in &self.rows {
             let text = template.render(&self.data(row));
             let text = text.map_err(|why| format!("failed to execute template: {why}"))?;
@@ -77,7 +77,7 @@ impl Listing {
         );
         plain
             .parse(&source.replace(".Label \"", "call .Label \""))
-            .map_err(|error| format!("template parsing error: {error}"))?
+            .map_err(|error| format!("failed to parse template: {error}"))?
             .execute_to_string(&Value::Map(Arc::new(data)))
             .map_err(|error| error.to_string())
     }
@@ -96,6 +96,10 @@ impl Listing {
 /// `\t` and `\n` as people type them in a shell.
 fn unescape(format: &str) -> String {
     format.replace("\\t", "\t").replace("\\n", "\n")
+}
+
+fn parse(source: &str) -> Result<Template, String> {
+    Template::parse(source).map_err(|why| format!("failed to parse template: {why}"))
 }
 
 fn escaped(json: &str) -> String {

@@ -7,7 +7,10 @@ use gotmpl::{MissingKey, TemplateError, Value};
 use serde_json::Value as Json;
 
 /// A parsed template.
-pub(crate) struct Template(gotmpl::Template);
+pub(crate) struct Template {
+    parsed: gotmpl::Template,
+    source: String,
+}
 
 /// `null` of the daemon. Go shows the nil slice or map that stands behind it as an empty one, but `json`
 /// still says `null`: so it is a list or map of its own, known by its address.
@@ -38,6 +41,8 @@ const POINTERS: &[&str] = &[
     "Data",
     "Health",
     "Healthcheck",
+    "SizeRw",
+    "SizeRootFs",
     "IPAMConfig",
     "ImageManifestDescriptor",
     "Init",
@@ -89,6 +94,18 @@ fn to_json(value: &Value) -> Json {
         ),
         _ => Json::Null,
     }
+}
+
+/// Go's words for a field that is not there: where it stands, and the chain it belongs to.
+fn missing(source: &str, key: &str) -> String {
+    let at = source.find(&format!(".{key}")).unwrap_or(0);
+    let start = source[..at]
+        .rfind(|letter: char| !letter.is_alphanumeric() && letter != '.')
+        .map_or(0, |before| before + 1);
+    let chain = &source[start..at];
+    format!(
+        "template: :1:{at}: executing \"\" at <{chain}.{key}>: map has no entry for key \"{key}\""
+    )
 }
 
 type Result<T> = std::result::Result<T, TemplateError>;
@@ -172,14 +189,17 @@ impl Template {
                 string(whole.get(..number(args, 1)).unwrap_or(&whole))
             })
             .parse(&source)
-            .map(Template)
-            .map_err(|error| format!("template parsing error: {error}"))
+            .map(|parsed| Template { parsed, source })
+            .map_err(|error| error.to_string())
     }
 
     pub(crate) fn render(&self, data: &Value) -> std::result::Result<String, String> {
-        self.0
+        self.parsed
             .execute_to_string(data)
-            .map_err(|error| error.to_string())
+            .map_err(|error| match error {
+                TemplateError::MissingKey { key } => missing(&self.source, &key),
+                error => error.to_string(),
+            })
     }
 }
 

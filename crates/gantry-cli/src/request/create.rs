@@ -147,7 +147,7 @@ fn environment(flags: &CreateFlags) -> Result<Vec<String>, String> {
 fn labels(flags: &CreateFlags) -> Result<Map, String> {
     let mut labels = Map::new();
     for file in &flags.label_file {
-        for line in environment::read_lines(file, |name| Some(name.to_owned()))? {
+        for line in environment::read_lines(file, |_| None)? {
             let (key, value) = line.split_once('=').unwrap_or((&line, ""));
             labels.insert(key.to_owned(), value.to_owned());
         }
@@ -237,7 +237,7 @@ fn security(options: &[String]) -> Result<Security, String> {
         let pair = option.split_once('=').or_else(|| option.split_once(':'));
         match pair {
             None if option == "no-new-privileges" => kept.push(option.clone()),
-            None => return Err(format!("invalid --security-opt: \"{option}\"")),
+            None => return Err(format!("Invalid --security-opt: \"{option}\"")),
             Some(("systempaths", "unconfined")) => open = Some(Vec::new()),
             Some(("seccomp", profile)) if !matches!(profile, "unconfined" | "builtin") => {
                 let wrong =
@@ -269,6 +269,28 @@ fn log_config(flags: &CreateFlags) -> Result<LogConfig, String> {
     })
 }
 
+/// Full names, in order, none in both lists: what is added is not dropped.
+fn capabilities(add: &[String], drop: &[String]) -> (Option<Vec<String>>, Option<Vec<String>>) {
+    const ALL: &str = "ALL";
+    let full = |names: &[String]| -> Vec<String> {
+        let names = names.iter().map(|name| {
+            let name = name.trim().to_uppercase();
+            match name == ALL || name.starts_with("CAP_") {
+                true => name,
+                false => format!("CAP_{name}"),
+            }
+        });
+        let set: std::collections::BTreeSet<String> = names.collect();
+        match set.contains(ALL) {
+            true => vec![ALL.to_owned()],
+            false => set.into_iter().collect(),
+        }
+    };
+    let (add, mut drop) = (full(add), full(drop));
+    drop.retain(|name| name == ALL || !add.contains(name));
+    (list(&add), list(&drop))
+}
+
 fn map(items: &[(String, String)]) -> Option<Map> {
     (!items.is_empty()).then(|| items.iter().cloned().collect())
 }
@@ -287,6 +309,7 @@ fn host_config(flags: &CreateFlags) -> Result<HostConfig, String> {
         .collect();
     let dns_options: Vec<String> = [&flags.dns_option[..], &flags.dns_opt[..]].concat();
     let requests = &flags.gpus.items;
+    let (cap_add, cap_drop) = capabilities(&flags.cap_add, &flags.cap_drop);
     Ok(HostConfig {
         container_id_file: flags.cidfile.clone(),
         log_config: log_config(flags)?,
@@ -295,8 +318,8 @@ fn host_config(flags: &CreateFlags) -> Result<HostConfig, String> {
         volume_driver: flags.volume_driver.clone(),
         volumes_from: list(&flags.volumes_from),
         annotations: map(&flags.annotation.items),
-        cap_add: list(&flags.cap_add),
-        cap_drop: list(&flags.cap_drop),
+        cap_add,
+        cap_drop,
         cgroupns_mode: flags.cgroupns.clone(),
         dns: Some(flags.dns.items.clone()),
         dns_options: Some(dns_options),
@@ -332,6 +355,8 @@ fn host_config(flags: &CreateFlags) -> Result<HostConfig, String> {
 
 /// The limits.
 fn resources(flags: &CreateFlags) -> HostConfig {
+    let mut ulimits = flags.ulimit.items.clone();
+    ulimits.sort_by(|a, b| a.name.cmp(&b.name));
     HostConfig {
         cpu_shares: flags.cpu_shares,
         memory: flags.memory.0,
@@ -355,7 +380,7 @@ fn resources(flags: &CreateFlags) -> HostConfig {
         memory_swappiness: Some(flags.memory_swappiness),
         oom_kill_disable: Some(flags.oom_kill_disable),
         pids_limit: Some(flags.pids_limit),
-        ulimits: Some(flags.ulimit.items.clone()),
+        ulimits: Some(ulimits),
         ..HostConfig::default()
     }
 }

@@ -122,9 +122,6 @@ impl Rule for MountRule {
         if mount.target.is_empty() {
             return Err("target is required".to_owned());
         }
-        if mount.kind == "bind" && mount.source.is_empty() {
-            return Err("source is required when specifying type bind".to_owned());
-        }
         let mixed = |what: &str| {
             Err(format!(
                 "cannot mix '{what}' options with mount type '{}'",

@@ -29,7 +29,11 @@ impl Rule for NetworkRule {
     type Item = Attachment;
     fn read(text: &str) -> Result<Attachment, String> {
         let mut to = Attachment::default();
-        if !text.contains('=') {
+        // COMPAT: `name=` alone is a name like any other.
+        if text
+            .split_once('=')
+            .is_none_or(|(_, value)| value.is_empty())
+        {
             to.name = text.to_owned();
             return Ok(to);
         }
@@ -111,6 +115,10 @@ pub(crate) fn read(
         } else {
             None
         };
+        // COMPAT: a network that is part of the system has no endpoint of its own in the request.
+        if to.name != "default" && !is_user_defined(&to.name) {
+            continue;
+        }
         let settings = settings(&to, links);
         if endpoints.insert(to.name.clone(), settings).is_some() {
             return Err(format!(

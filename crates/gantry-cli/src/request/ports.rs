@@ -111,7 +111,9 @@ pub(crate) fn read(published: &[String], exposes: &[String]) -> Result<(Set, Por
         }
         let (ports, protocol) = protocol(text)?;
         let (start, end) = range(ports).ok_or_else(|| {
-            format!("invalid range format for --expose: {ports}, error: invalid port")
+            format!(
+                "invalid range format for --expose: {ports}, error: strconv.ParseUint: parsing \"{ports}\": invalid syntax"
+            )
         })?;
         for port in start..=end {
             exposed.insert(format!("{port}/{protocol}"), Empty {});

@@ -269,7 +269,7 @@ impl Rule for GpuRule {
             match text {
             "all" => Ok(-1),
             _ => text.parse().map_err(|_| {
-                format!("invalid count ({text}): value must be either \"all\" or an integer: strconv.Atoi: parsing \"{text}\": invalid syntax")
+                format!("invalid count ({text}): value must be either \"all\" or an integer: invalid syntax")
             }),
         }
         };

@@ -63,9 +63,7 @@ impl Rule for Filter {
         let text = text.trim();
         match text.split_once('=') {
             Some((key, value)) => Ok((key.trim().to_lowercase(), value.trim().to_owned())),
-            None => Err(format!(
-                "invalid argument \"{text}\": filter must be in format key=value"
-            )),
+            None => Err("bad format of filter (expected name=value)".to_owned()),
         }
     }
 }

@@ -41,45 +41,33 @@ fn join_host(host: &str, port: &str) -> String {
     }
 }
 
-/// A run of ports that follow each other on both sides.
+/// Neighbours on one address with one protocol, published at their own numbers or not at all.
 #[derive(Debug)]
-struct Run {
+struct Group {
     ip: String,
     kind: String,
     first: u16,
     last: u16,
-    public: u16,
 }
 
-impl Run {
-    fn takes(&self, port: &Port) -> bool {
-        let step = port.private_port.checked_sub(self.first);
-        let public = match self.public {
-            0 => port.public_port == 0,
-            public => step.is_some_and(|step| public.checked_add(step) == Some(port.public_port)),
-        };
-        self.ip == port.ip
-            && self.kind == port.kind
-            && public
-            && (self.last.checked_add(1) == Some(port.private_port)
-                || self.last == port.private_port)
-    }
-
+impl Group {
     fn text(&self) -> String {
-        let range = |first: u16, last: u16| match first == last {
-            true => first.to_string(),
-            false => format!("{first}-{last}"),
+        let ports = match self.first == self.last {
+            true => self.first.to_string(),
+            false => format!("{}-{}", self.first, self.last),
         };
-        let inside = format!("{}/{}", range(self.first, self.last), self.kind);
-        if self.public == 0 {
+        let inside = format!("{ports}/{}", self.kind);
+        if self.ip.is_empty() {
             return inside;
         }
-        let outside = range(self.public, self.public + (self.last - self.first));
-        format!("{}->{inside}", join_host(&self.ip, &outside))
+        format!("{}->{inside}", join_host(&self.ip, &ports))
     }
 }
 
-/// `0.0.0.0:8080->80/tcp, 443/tcp`: published ones by address, neighbours joined to ranges.
+/// `0.0.0.0:8080->80/tcp, 443/tcp`.
+///
+/// COMPAT: as Docker's `DisplayablePorts`: neighbours make a range only where they are published at the
+/// same numbers, or not at all; ranges come before the others.
 pub(super) fn summary(ports: &[Port]) -> String {
     let mut sorted = ports.to_vec();
     sorted.sort_by(|a, b| {
@@ -93,21 +81,37 @@ pub(super) fn summary(ports: &[Port]) -> String {
         };
         key(a).cmp(&key(b))
     });
-    let mut runs: Vec<Run> = Vec::new();
+    let mut done: Vec<String> = Vec::new();
+    let mut open: Vec<Group> = Vec::new();
+    let mut moved: Vec<String> = Vec::new();
     for port in &sorted {
-        match runs.iter_mut().find(|run| run.takes(port)) {
-            Some(run) => run.last = port.private_port,
-            None => runs.push(Run {
+        if !port.ip.is_empty() && port.public_port != port.private_port {
+            let outside = join_host(&port.ip, &port.public_port.to_string());
+            moved.push(format!("{outside}->{}/{}", port.private_port, port.kind));
+            continue;
+        }
+        let group = open
+            .iter_mut()
+            .find(|group| group.ip == port.ip && group.kind == port.kind);
+        match group {
+            Some(group) if group.last.checked_add(1) == Some(port.private_port) => {
+                group.last = port.private_port;
+            }
+            Some(group) => {
+                done.push(group.text());
+                (group.first, group.last) = (port.private_port, port.private_port);
+            }
+            None => open.push(Group {
                 ip: port.ip.clone(),
                 kind: port.kind.clone(),
                 first: port.private_port,
                 last: port.private_port,
-                public: port.public_port,
             }),
         }
     }
-    let texts: Vec<String> = runs.iter().map(Run::text).collect();
-    texts.join(", ")
+    done.extend(open.iter().map(Group::text));
+    done.extend(moved);
+    done.join(", ")
 }
 
 fn run(cx: &Cx) -> Outcome {
@@ -133,7 +137,7 @@ fn run(cx: &Cx) -> Outcome {
             };
             let Some(Some(list)) = ports.get(&key).filter(|list| list.is_some()) else {
                 return Err(Failure::new(format!(
-                    "no public port '{key}' published for {name}"
+                    "Error: No public port '{asked}' published for {name}"
                 )));
             };
             lines = bound(list);

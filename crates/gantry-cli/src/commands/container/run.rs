@@ -39,7 +39,7 @@ fn run(cx: &Cx) -> Outcome {
     let mut own = RunFlags::default();
     let args = read(cx, &COMMAND, &mut flags, &mut [&mut own])?;
     let mut body = body(cx, &flags, &args)?;
-    let attached = streams(cx, &flags, &own, &mut body)?;
+    let attached = streams(&flags, &own, &mut body)?;
     let keys_text = cx.detach_keys(own.detach_keys.as_deref());
     let keys = keys(keys_text)?;
     talk(cx, async |client| {
@@ -71,7 +71,6 @@ fn run(cx: &Cx) -> Outcome {
 
 /// Which streams to attach; the body is told so, and of our terminal's size.
 fn streams(
-    cx: &Cx,
     flags: &CreateFlags,
     own: &RunFlags,
     body: &mut CreateBody,
@@ -80,7 +79,7 @@ fn streams(
     if own.detach {
         if !flags.attach.items.is_empty() {
             let text = "conflicting options: cannot specify both --attach and --detach";
-            return Err(Failure::new(cx.with_help(text, &cx.called)).with_code(125));
+            return Err(Failure::new(text));
         }
         (
             config.attach_stdin,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::client::talk;
 use crate::commands::container::ls::{Filter, filters};
+use crate::commands::inspection::bad_template;
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
@@ -104,7 +105,10 @@ fn shown(
                 ("TimeNano", "timeNano"),
                 ("Scope", "scope"),
             ] {
-                data[name] = json[key].clone();
+                data[name] = match &json[key] {
+                    serde_json::Value::Null => "".into(),
+                    value => value.clone(),
+                };
             }
             template.render(&from_json(&data, ""))
         }
@@ -120,9 +124,7 @@ fn run(cx: &Cx) -> Outcome {
     let format = flags.format.as_deref().filter(|format| !format.is_empty());
     let template = match format {
         None | Some("json") => None,
-        Some(source) => {
-            Some(Template::parse(source).map_err(|why| Failure::new(why).with_code(64))?)
-        }
+        Some(source) => Some(Template::parse(source).map_err(|why| bad_template(&why))?),
     };
     let when = |text: &Option<String>| {
         text.as_deref()

@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::client::{ApiError, talk};
+use crate::commands::inspection::bad_template;
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
@@ -35,9 +36,7 @@ fn run(cx: &Cx) -> Outcome {
     let format = flags.format.as_deref().filter(|format| !format.is_empty());
     let template = match format {
         None | Some("json") => None,
-        Some(source) => {
-            Some(Template::parse(source).map_err(|why| Failure::new(why).with_code(64))?)
-        }
+        Some(source) => Some(Template::parse(source).map_err(|why| bad_template(&why))?),
     };
     talk(cx, async |client| {
         let info: Result<Json, ApiError> = client.get("/info").json().await;
@@ -164,7 +163,9 @@ fn server(text: &mut String, info: &Json) {
         ("runc version", "RuncCommit"),
         ("init version", "InitCommit"),
     ] {
-        line_if(text, name, &info[key]["ID"]);
+        if info[key].is_object() {
+            line(text, 1, name, &plain(&info[key]["ID"]));
+        }
     }
     security(text, &info["SecurityOptions"]);
     for (name, key) in [

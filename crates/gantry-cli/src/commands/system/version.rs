@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::client::{API_VERSION, ApiError, talk};
+use crate::commands::inspection::bad_template;
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
@@ -35,7 +36,7 @@ fn run(cx: &Cx) -> Outcome {
     let format = flags.format.as_deref().filter(|format| !format.is_empty());
     let template = match format {
         None | Some("json") => None,
-        Some(source) => Some(Template::parse(source).map_err(Failure::new)?),
+        Some(source) => Some(Template::parse(source).map_err(|why| bad_template(&why))?),
     };
     talk(cx, async |client| {
         let server: Result<Json, ApiError> = client.get("/version").json().await;
