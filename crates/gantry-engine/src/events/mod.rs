@@ -18,7 +18,7 @@ use tokio::sync::broadcast;
 /// Events kept for `since`, as many as Docker keeps.
 pub const KEPT: usize = 256;
 /// Events that a reader may be behind.
-// COMPAT: Docker keeps events for a slow reader without bound.
+// COMPAT: Docker drops single events of a slow reader, who does not learn of it.
 pub const CAPACITY: usize = 4096;
 
 /// The bus. Share it by `Arc`.

@@ -94,6 +94,12 @@ async fn replay(call: &Call, id: &str) -> Result<Option<BoxStream<'static, Bytes
 
 async fn logs(call: Call) -> Result<Response> {
     let query = &call.query;
+    let (stdout, stderr) = (query.truth("stdout"), query.truth("stderr"));
+    if !stdout && !stderr {
+        return Err(ApiError::invalid(
+            "Bad parameters: you must choose at least one stream",
+        ));
+    }
     let time = |name| {
         let text = query.given(name).filter(|text| *text != "0");
         text.map(number::timestamp)
@@ -101,8 +107,8 @@ async fn logs(call: Call) -> Result<Response> {
             .map_err(ApiError::system)
     };
     let options = LogOptions {
-        stdout: query.truth("stdout"),
-        stderr: query.truth("stderr"),
+        stdout,
+        stderr,
         follow: query.truth("follow"),
         since: time("since")?,
         until: time("until")?,
@@ -113,11 +119,6 @@ async fn logs(call: Call) -> Result<Response> {
         timestamps: query.truth("timestamps"),
         details: query.truth("details"),
     };
-    if !options.stdout && !options.stderr {
-        return Err(ApiError::invalid(
-            "Bad parameters: you must choose at least one stream",
-        ));
-    }
     let log = call.state.containers.logs(call.name("id"), options).await?;
     let kind = content_type(log.tty, call.version);
     Ok(reply::stream(kind, wire(log).map(Ok)))

@@ -1,5 +1,6 @@
 //! The server over a real socket, with routes made for the test: what is on the wire, byte by byte.
 
+mod activation;
 mod network;
 mod streams;
 
