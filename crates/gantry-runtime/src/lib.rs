@@ -19,6 +19,7 @@ pub mod pid1;
 mod plan;
 pub mod seccomp;
 mod shim;
+pub mod log;
 pub mod shim_client;
 pub mod signal;
 pub mod spawn;

@@ -1,0 +1,226 @@
+use super::*;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("gantry-log-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+    fn open(&self, max_size: Option<u64>, max_files: u32) -> JsonLog {
+        self.open_with(max_size, max_files, &[])
+    }
+    fn open_with(&self, max_size: Option<u64>, max_files: u32, attrs: &[(&str, &str)]) -> JsonLog {
+        let directory: OwnedFd = std::fs::File::open(&self.0).unwrap().into();
+        let options = LogFile {
+            path: self.0.join("log"),
+            max_size,
+            max_files,
+            attrs: attrs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+        };
+        JsonLog::open(directory, "log", &options).unwrap()
+    }
+    fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.join(name)).unwrap()
+    }
+    fn texts_of(&self, name: &str) -> Vec<String> {
+        let text = self.text(name);
+        text.lines()
+            .map(|line| {
+                let value: serde_json::Value = serde_json::from_str(line).unwrap();
+                value["log"].as_str().unwrap().to_owned()
+            })
+            .collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn at(nanoseconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(nanoseconds)
+}
+
+#[test]
+fn a_line_as_docker_writes_it() {
+    let folder = Folder::new("line");
+    let mut log = folder.open_with(None, 1, &[("a", "x<y"), ("tag", "t")]);
+    log.write_at(
+        Stream::Stderr,
+        b"a\tb\"c\\<>&\xff\xe2\x80\xa8\x7f\r\x1b[0m \xc3\xa9\n",
+        at(1_700_000_000_120_000_000),
+    );
+    assert_eq!(
+        folder.text("log"),
+        "{\"log\":\"a\\u0009b\\\"c\\\\\\u003c\\u003e\\u0026\\ufffd\\u2028\x7f\\r\\u001b[0m é\\n\",\"stream\":\"stderr\",\
+         \"attrs\":{\"a\":\"x\\u003cy\",\"tag\":\"t\"},\"time\":\"2023-11-14T22:13:20.12Z\"}\n"
+    );
+}
+
+#[test]
+fn times_are_the_calendars() {
+    for (seconds, nanoseconds) in [
+        (0, 0),
+        (951_782_400, 1),
+        (1_709_164_799, 999_999_999),
+        (4_107_542_400, 500),
+        (1_700_000_000, 100_000_000),
+    ] {
+        let mut out = Vec::new();
+        timestamp(&mut out, Duration::new(seconds, nanoseconds));
+        let expected = jiff::Timestamp::new(seconds as i64, nanoseconds as i32).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), expected.to_string());
+    }
+}
+
+#[test]
+fn long_lines_are_parts_and_the_last_one_needs_no_newline() {
+    let folder = Folder::new("parts");
+    let mut log = folder.open(None, 1);
+    let mut long = vec![b'x'; 40_000];
+    long.push(b'\n');
+    // In pieces that fit nothing.
+    for piece in long.chunks(7_777) {
+        log.write(Stream::Stdout, piece);
+    }
+    log.write(Stream::Stderr, b"between");
+    log.write(Stream::Stdout, b"end");
+    drop(log);
+    let texts = folder.texts_of("log");
+    assert_eq!(
+        texts.iter().map(String::len).collect::<Vec<_>>(),
+        [16_384, 16_384, 7_233, 3, 7]
+    );
+    assert!(texts[2].ends_with('\n') && texts[3] == "end" && texts[4] == "between");
+}
+
+#[test]
+fn a_character_is_not_cut() {
+    let folder = Folder::new("character");
+    let mut log = folder.open(None, 1);
+    let text = format!("{}é€\u{10348}\n", "x".repeat(PART - 1));
+    log.write(Stream::Stdout, text.as_bytes());
+    drop(log);
+    assert_eq!(folder.texts_of("log").concat(), text);
+    assert_eq!(format::whole_characters(b"\x80\x80\x80\x80"), 4);
+}
+
+#[test]
+fn rotation_loses_no_line() {
+    let folder = Folder::new("rotation");
+    let mut log = folder.open(Some(10_000), 400);
+    let all: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
+    for piece in all.as_bytes().chunks(1_000) {
+        log.write(Stream::Stdout, piece);
+    }
+    drop(log);
+    let mut read = Vec::new();
+    let mut files = 0;
+    for number in (1..400).rev() {
+        let name = format!("log.{number}");
+        if Path::new(&folder.0).join(&name).exists() {
+            files += 1;
+            assert!(folder.text(&name).len() < 10_100);
+            read.extend(folder.texts_of(&name));
+        }
+    }
+    read.extend(folder.texts_of("log"));
+    assert!(files > 100);
+    assert_eq!(read.concat(), all);
+}
+
+#[test]
+fn no_more_files_than_asked_for() {
+    for max_files in [1, 3] {
+        let folder = Folder::new(&format!("files{max_files}"));
+        let mut log = folder.open(Some(1_000), max_files);
+        for n in 0..1_000 {
+            log.write(Stream::Stdout, format!("{n}\n").as_bytes());
+        }
+        drop(log);
+        assert_eq!(
+            std::fs::read_dir(&folder.0).unwrap().count(),
+            max_files as usize
+        );
+        assert_eq!(folder.texts_of("log").last().unwrap(), "999\n");
+    }
+}
+
+#[test]
+fn a_log_is_continued_after_a_torn_entry() {
+    let folder = Folder::new("torn");
+    std::fs::write(folder.0.join("log"), "{\"log\":\"half").unwrap();
+    folder.open(None, 1).write(Stream::Stdout, b"whole\n");
+    let text = folder.text("log");
+    assert!(
+        text.starts_with("{\"log\":\"half\n{\"log\":\"whole\\n\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_full_disk_drops_entries_and_counts_them() {
+    let folder = Folder::new("full");
+    let options = ["-t", "tmpfs", "-o", "size=16k", "gantry-log-test"];
+    assert!(
+        std::process::Command::new("mount")
+            .args(options)
+            .arg(&folder.0)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut log = folder.open(None, 1);
+    let many: String = (0..1_000).map(|n| format!("line {n}\n")).collect();
+    log.write(Stream::Stdout, many.as_bytes());
+    let dropped = log.dropped();
+    let texts = folder.texts_of("log");
+    std::fs::File::options()
+        .write(true)
+        .open(folder.0.join("log"))
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    log.size = 0;
+    log.write(Stream::Stdout, b"there is room again\n");
+    let after = folder.texts_of("log");
+    drop(log);
+    assert!(
+        std::process::Command::new("umount")
+            .arg(&folder.0)
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(dropped + texts.len() as u64, 1_000);
+    assert!(dropped > 100 && texts.len() > 10);
+    assert_eq!(after, ["there is room again\n"]);
+}
+
+#[test]
+fn how_fast() {
+    let folder = Folder::new("fast");
+    let mut log = folder.open(Some(10_000_000), 3);
+    let chunk =
+        "a line of some eighty characters, as a program that talks a lot would write it to us\n"
+            .repeat(700);
+    let start = Instant::now();
+    for _ in 0..300 {
+        log.write(Stream::Stdout, chunk.as_bytes());
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    eprintln!(
+        "{:.0} MB/s of output",
+        (chunk.len() * 300) as f64 / 1e6 / seconds
+    );
+}
