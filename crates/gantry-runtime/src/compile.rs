@@ -57,7 +57,8 @@ pub(crate) fn compile(request: StartRequest<'_>) -> Result<Compiled, StartError>
         log,
         stdio,
         attached,
-        init,
+        // The spec's args and mounts have the init program.
+        init: _,
         trace,
     } = request;
     let mut fds = Fds::default();
@@ -117,7 +118,7 @@ pub(crate) fn compile(request: StartRequest<'_>) -> Result<Compiled, StartError>
             .map(|p| p.display().to_string())
             .unwrap_or_else(|| format!("/gantry/{id}")),
         resources: serde_json::to_vec(&resources).map_err(|e| failed("encode the resources", e))?,
-        init: init_plan(spec, netns, init, &mut fds)?,
+        init: init_plan(spec, netns, &mut fds)?,
         trace,
     };
     Ok(Compiled {
@@ -137,12 +138,7 @@ fn open_dir(path: &Path) -> Result<OwnedFd, StartError> {
     .map_err(|e| failed(format!("open {}", path.display()), std::io::Error::from(e)))
 }
 
-fn init_plan(
-    spec: &Spec,
-    netns: Option<usize>,
-    init: bool,
-    fds: &mut Fds,
-) -> Result<InitPlan, StartError> {
+fn init_plan(spec: &Spec, netns: Option<usize>, fds: &mut Fds) -> Result<InitPlan, StartError> {
     let linux = spec
         .linux()
         .as_ref()
@@ -153,12 +149,9 @@ fn init_plan(
         .ok_or_else(|| refuse("the spec has no process"))?;
     let namespaces = namespaces(spec, netns, fds)?;
     let user = process.user();
-    let mut args = process.args().clone().unwrap_or_default();
+    let args = process.args().clone().unwrap_or_default();
     if args.is_empty() {
         return Err(refuse("args must not be empty"));
-    }
-    if init {
-        args.splice(0..0, ["/sbin/docker-init".to_owned(), "--".to_owned()]);
     }
     let seccomp = linux
         .seccomp()

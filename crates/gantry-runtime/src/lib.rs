@@ -14,7 +14,6 @@ pub mod capabilities;
 pub mod cgroup;
 mod compile;
 mod init;
-pub mod log;
 pub mod pid1;
 mod plan;
 pub mod seccomp;

@@ -120,7 +120,7 @@ pub(super) fn whole_characters(text: &[u8]) -> usize {
 }
 
 /// Appends a time as Go's RFC 3339 with nanoseconds, in UTC, without zeros at the end of the fraction.
-pub fn timestamp(out: &mut Vec<u8>, since_1970: Duration) {
+pub(super) fn timestamp(out: &mut Vec<u8>, since_1970: Duration) {
     let seconds = since_1970.as_secs();
     let (year, month, day) = date(seconds / 86_400);
     let in_day = seconds % 86_400;

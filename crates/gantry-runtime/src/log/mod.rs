@@ -13,9 +13,7 @@ mod format;
 #[cfg(test)]
 mod tests;
 
-pub use format::timestamp;
-
-use crate::spawn::LogFile;
+use crate::plan::LogPlan;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::io;
@@ -27,9 +25,9 @@ const PART: usize = 16 * 1024;
 /// An output buffer that has grown beyond this is given back.
 const KEPT_BUFFER: usize = 64 * 1024;
 
-/// Where a chunk of output came from. With a terminal all is `Stdout`.
+/// Where a chunk of output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
+enum Stream {
     Stdout,
     Stderr,
 }
@@ -62,20 +60,21 @@ pub struct JsonLog {
 }
 
 impl JsonLog {
-    /// Opens the log `name` in a directory, new or to be continued.
+    /// Opens the log in its directory, new or to be continued.
     ///
     /// # Errors
     /// When the file cannot be made.
-    pub fn open(directory: OwnedFd, name: &str, options: &LogFile) -> io::Result<Self> {
+    pub(crate) fn open(directory: OwnedFd, plan: &LogPlan) -> io::Result<Self> {
+        let name = plan.name.as_str();
         let (file, size) = open_file(&directory, name)?;
         let mut log = Self {
             directory,
             name: name.to_owned(),
             file,
             size,
-            max_size: options.max_size,
-            max_files: options.max_files.max(1),
-            attrs: format::attributes(&options.attrs),
+            max_size: plan.max_size,
+            max_files: plan.max_files.max(1),
+            attrs: format::attributes(&plan.attrs),
             pending: Default::default(),
             out: Vec::new(),
             entries: 0,
@@ -89,13 +88,14 @@ impl JsonLog {
         Ok(log)
     }
 
-    /// Takes a chunk of output as it was read. Never fails: see [`Self::dropped`].
-    pub fn write(&mut self, stream: Stream, chunk: &[u8]) {
-        self.write_at(stream, chunk, SystemTime::now());
-    }
-
-    /// [`Self::write`] with a time of the caller's.
-    pub fn write_at(&mut self, stream: Stream, mut chunk: &[u8], now: SystemTime) {
+    /// Takes a chunk of output as it was read at `now`: `kind` is the stream's number, 1 for stdout (also all of a
+    /// terminal's) and 2 for stderr. Never fails: see [`Self::dropped`].
+    pub fn write(&mut self, kind: u8, mut chunk: &[u8], now: SystemTime) {
+        let stream = if kind == 2 {
+            Stream::Stderr
+        } else {
+            Stream::Stdout
+        };
         // The buffers are taken out so that the entries can be made from them.
         let mut pending = std::mem::take(&mut self.pending[stream as usize]);
         while !chunk.is_empty() {
@@ -133,7 +133,11 @@ impl JsonLog {
     }
 
     /// Writes what has come without a newline. Call it when the container has ended.
-    pub fn close(&mut self) {
+    pub fn close(mut self) {
+        self.write_rest();
+    }
+
+    fn write_rest(&mut self) {
         let now = SystemTime::now();
         for stream in [Stream::Stdout, Stream::Stderr] {
             let pending = std::mem::take(&mut self.pending[stream as usize]);
@@ -228,7 +232,7 @@ impl JsonLog {
 
 impl Drop for JsonLog {
     fn drop(&mut self) {
-        self.close();
+        self.write_rest();
     }
 }
 

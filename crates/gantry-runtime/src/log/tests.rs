@@ -1,3 +1,4 @@
+use super::format::timestamp;
 use super::*;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,9 @@ impl Folder {
     }
     fn open_with(&self, max_size: Option<u64>, max_files: u32, attrs: &[(&str, &str)]) -> JsonLog {
         let directory: OwnedFd = std::fs::File::open(&self.0).unwrap().into();
-        let options = LogFile {
-            path: self.0.join("log"),
+        let plan = LogPlan {
+            dir: 0,
+            name: "log".to_owned(),
             max_size,
             max_files,
             attrs: attrs
@@ -25,7 +27,7 @@ impl Folder {
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                 .collect(),
         };
-        JsonLog::open(directory, "log", &options).unwrap()
+        JsonLog::open(directory, &plan).unwrap()
     }
     fn text(&self, name: &str) -> String {
         std::fs::read_to_string(self.0.join(name)).unwrap()
@@ -55,8 +57,8 @@ fn at(nanoseconds: u64) -> SystemTime {
 fn a_line_as_docker_writes_it() {
     let folder = Folder::new("line");
     let mut log = folder.open_with(None, 1, &[("a", "x<y"), ("tag", "t")]);
-    log.write_at(
-        Stream::Stderr,
+    log.write(
+        2,
         b"a\tb\"c\\<>&\xff\xe2\x80\xa8\x7f\r\x1b[0m \xc3\xa9\n",
         at(1_700_000_000_120_000_000),
     );
@@ -91,10 +93,10 @@ fn long_lines_are_parts_and_the_last_one_needs_no_newline() {
     long.push(b'\n');
     // In pieces that fit nothing.
     for piece in long.chunks(7_777) {
-        log.write(Stream::Stdout, piece);
+        log.write(1, piece, SystemTime::now());
     }
-    log.write(Stream::Stderr, b"between");
-    log.write(Stream::Stdout, b"end");
+    log.write(2, b"between", SystemTime::now());
+    log.write(1, b"end", SystemTime::now());
     drop(log);
     let texts = folder.texts_of("log");
     assert_eq!(
@@ -109,7 +111,7 @@ fn a_character_is_not_cut() {
     let folder = Folder::new("character");
     let mut log = folder.open(None, 1);
     let text = format!("{}é€\u{10348}\n", "x".repeat(PART - 1));
-    log.write(Stream::Stdout, text.as_bytes());
+    log.write(1, text.as_bytes(), SystemTime::now());
     drop(log);
     assert_eq!(folder.texts_of("log").concat(), text);
     assert_eq!(format::whole_characters(b"\x80\x80\x80\x80"), 4);
@@ -121,7 +123,7 @@ fn rotation_loses_no_line() {
     let mut log = folder.open(Some(10_000), 400);
     let all: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
     for piece in all.as_bytes().chunks(1_000) {
-        log.write(Stream::Stdout, piece);
+        log.write(1, piece, SystemTime::now());
     }
     drop(log);
     let mut read = Vec::new();
@@ -145,7 +147,7 @@ fn no_more_files_than_asked_for() {
         let folder = Folder::new(&format!("files{max_files}"));
         let mut log = folder.open(Some(1_000), max_files);
         for n in 0..1_000 {
-            log.write(Stream::Stdout, format!("{n}\n").as_bytes());
+            log.write(1, format!("{n}\n").as_bytes(), SystemTime::now());
         }
         drop(log);
         assert_eq!(
@@ -160,7 +162,7 @@ fn no_more_files_than_asked_for() {
 fn a_log_is_continued_after_a_torn_entry() {
     let folder = Folder::new("torn");
     std::fs::write(folder.0.join("log"), "{\"log\":\"half").unwrap();
-    folder.open(None, 1).write(Stream::Stdout, b"whole\n");
+    folder.open(None, 1).write(1, b"whole\n", SystemTime::now());
     let text = folder.text("log");
     assert!(
         text.starts_with("{\"log\":\"half\n{\"log\":\"whole\\n\""),
@@ -182,7 +184,7 @@ fn a_full_disk_drops_entries_and_counts_them() {
     );
     let mut log = folder.open(None, 1);
     let many: String = (0..1_000).map(|n| format!("line {n}\n")).collect();
-    log.write(Stream::Stdout, many.as_bytes());
+    log.write(1, many.as_bytes(), SystemTime::now());
     let dropped = log.dropped();
     let texts = folder.texts_of("log");
     std::fs::File::options()
@@ -192,7 +194,7 @@ fn a_full_disk_drops_entries_and_counts_them() {
         .set_len(0)
         .unwrap();
     log.size = 0;
-    log.write(Stream::Stdout, b"there is room again\n");
+    log.write(1, b"there is room again\n", SystemTime::now());
     let after = folder.texts_of("log");
     drop(log);
     assert!(
@@ -216,7 +218,7 @@ fn how_fast() {
             .repeat(700);
     let start = Instant::now();
     for _ in 0..300 {
-        log.write(Stream::Stdout, chunk.as_bytes());
+        log.write(1, chunk.as_bytes(), SystemTime::now());
     }
     let seconds = start.elapsed().as_secs_f64();
     eprintln!(
