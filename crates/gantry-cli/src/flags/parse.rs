@@ -45,12 +45,12 @@ impl Reader<'_, '_> {
         if name.is_empty() || name.starts_with('-') {
             return Err(Stop::Wrong(format!("bad flag syntax: --{body}")));
         }
+        // Listed in some help texts, but never a value.
+        if name == "help" {
+            return Err(Stop::Help(false));
+        }
         let Some(found) = self.find(|spec| spec.long == name) else {
-            return Err(if name == "help" {
-                Stop::Help(false)
-            } else {
-                Stop::Wrong(format!("unknown flag: --{name}"))
-            });
+            return Err(Stop::Wrong(format!("unknown flag: --{name}")));
         };
         match value {
             Some(value) => self.set(found, value),

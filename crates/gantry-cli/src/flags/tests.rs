@@ -82,17 +82,18 @@ fn wrong_lines_are_told_in_dockers_words() {
 #[test]
 fn help_is_laid_out_as_pflag_does() {
     let text = options_text(Sample::default().specs(), 60);
-    let expected = "\
-  -e, --env list         Set environment variables
-  -i, --interactive      Keep STDIN open
-      --pids-limit int   Tune container pids limit (set -1
-                         for unlimited)
-      --pull string      Pull image before running
-                         (\"always\", \"missing\", \"never\")
-                         (default \"missing\")
-      --sig-proxy        Proxy received signals to the
-                         process (default true)
-  -t, --tty              Allocate a pseudo-TTY
-";
-    assert_eq!(text, expected);
+    let expected = [
+        "  -e, --env list         Set environment variables",
+        "  -i, --interactive      Keep STDIN open",
+        "      --pids-limit int   Tune container pids limit",
+        "                         (set -1 for unlimited)",
+        "      --pull string      Pull image before running",
+        "                         (\"always\", \"missing\",",
+        "                         \"never\") (default \"missing\")",
+        "      --sig-proxy        Proxy received signals to the",
+        "                         process (default true)",
+        "  -t, --tty              Allocate a pseudo-TTY",
+        "",
+    ];
+    assert_eq!(text.split('\n').collect::<Vec<_>>(), expected);
 }

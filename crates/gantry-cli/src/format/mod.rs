@@ -37,3 +37,6 @@ pub(crate) fn ellipsis(text: &str, width: usize) -> String {
     cut.push('…');
     cut
 }
+
+#[cfg(test)]
+mod tests;

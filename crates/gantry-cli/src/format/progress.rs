@@ -35,7 +35,7 @@ struct ErrorDetail {
 pub(crate) struct Display {
     out: Option<Box<dyn Write>>,
     terminal: bool,
-    width: usize,
+    pub(super) width: usize,
     /// Ids in the order of their lines, upper first.
     lines: Vec<String>,
     pending: Vec<u8>,
@@ -74,7 +74,7 @@ impl Display {
         let pending = std::mem::take(&mut self.pending);
         let mut stream = serde_json::Deserializer::from_slice(&pending).into_iter::<Message>();
         let mut failed = None;
-        while let Some(message) = stream.next() {
+        for message in stream.by_ref() {
             match message {
                 Ok(message) => {
                     if let Some(error) = self.show(&message) {

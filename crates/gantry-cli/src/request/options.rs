@@ -37,9 +37,8 @@ flags! {
         ///
         /// 'private': Run the container in its own private cgroup namespace
         ///
-        /// '':        Use the cgroup namespace as configured by the
-        ///
-        ///            default-cgroupns-mode option on the daemon (default)
+        /// '':        Use the cgroup namespace as configured by the default-cgroupns-mode option on the
+        /// daemon (default)
         cgroupns: String = "cgroupns";
         /// Write the container ID to the file
         cidfile: String = "cidfile";

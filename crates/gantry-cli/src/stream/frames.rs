@@ -9,6 +9,9 @@ pub(crate) enum Target {
     Daemon,
 }
 
+/// How many bytes are used up, and the run of payload among them.
+pub(crate) type Step<'a> = (usize, Option<(Target, &'a [u8])>);
+
 /// Takes the stream apart, whatever pieces it comes in.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
@@ -20,10 +23,7 @@ pub(crate) struct Frames {
 
 impl Frames {
     /// The next run of payload in `bytes`, and how many of its bytes are used up by it.
-    pub(crate) fn next<'a>(
-        &mut self,
-        bytes: &'a [u8],
-    ) -> Result<(usize, Option<(Target, &'a [u8])>), String> {
+    pub(crate) fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, String> {
         let mut used = 0;
         if self.left == 0 {
             let want = 8 - self.filled;

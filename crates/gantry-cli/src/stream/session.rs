@@ -62,17 +62,15 @@ impl Session {
             copy_input(writer, self.plan.keys).await
         };
         tokio::pin!(output, input);
-        loop {
-            tokio::select! {
-                // Output first: what is there is written before we look at why to stop.
-                biased;
-                done = &mut output => return done.map(|()| End::Finished),
-                end = &mut input => {
-                    if end == End::Detached || !self.plan.output {
-                        return Ok(end);
-                    }
-                    return output.await.map(|()| End::Finished);
+        tokio::select! {
+            // Output first: what is there is written before we look at why to stop.
+            biased;
+            done = &mut output => done.map(|()| End::Finished),
+            end = &mut input => {
+                if end == End::Detached || !self.plan.output {
+                    return Ok(end);
                 }
+                output.await.map(|()| End::Finished)
             }
         }
     }

@@ -20,9 +20,9 @@ pub(crate) struct Signals(Vec<(i32, Signal)>);
 impl Signals {
     /// Catches all that can be passed on.
     pub(crate) fn catch(tty: bool) -> io::Result<Signals> {
-        let wanted =
-            (1..=LAST).filter(|number| !OURS.contains(number) && !(tty && *number == WINDOW));
-        wanted
+        let ours = |number: i32| OURS.contains(&number) || (tty && number == WINDOW);
+        (1..=LAST)
+            .filter(|number| !ours(*number))
             .map(|number| Ok((number, signal(SignalKind::from_raw(number))?)))
             .collect::<io::Result<_>>()
             .map(Signals)

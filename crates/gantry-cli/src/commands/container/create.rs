@@ -68,6 +68,11 @@ pub(super) fn body(cx: &Cx, flags: &CreateFlags, args: &[String]) -> Result<Crea
         )));
     }
     let mut body = create_body(flags, args).map_err(wrong)?;
+    let image = &body.config.image;
+    let is_id = image.len() == 64 && image.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if flags.rootfs.is_none() && !is_id {
+        Reference::parse(image).map_err(|error| wrong(error.to_string()))?;
+    }
     let host = cx.globals.host.last().map_or("default", String::as_str);
     let proxies = cx.config().proxy_environment(host);
     if !proxies.is_empty() {

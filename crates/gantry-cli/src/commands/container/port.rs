@@ -157,3 +157,40 @@ fn run(cx: &Cx) -> Outcome {
         Ok(0)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(ip: &str, private: u16, public: u16, kind: &str) -> Port {
+        Port {
+            ip: ip.to_owned(),
+            private_port: private,
+            public_port: public,
+            kind: kind.to_owned(),
+        }
+    }
+
+    #[test]
+    fn ports_are_summed_up_as_docker_does() {
+        let any = |private, public| port("0.0.0.0", private, public, "tcp");
+        assert_eq!(summary(&[]), "");
+        assert_eq!(summary(&[any(80, 8080)]), "0.0.0.0:8080->80/tcp");
+        assert_eq!(
+            summary(&[port("", 81, 0, "tcp"), port("", 80, 0, "tcp")]),
+            "80-81/tcp"
+        );
+        assert_eq!(
+            summary(&[any(80, 80), any(81, 81), any(83, 83)]),
+            "0.0.0.0:80-81->80-81/tcp, 0.0.0.0:83->83/tcp"
+        );
+        assert_eq!(
+            summary(&[any(80, 8080), any(81, 8081)]),
+            "0.0.0.0:8080->80/tcp, 0.0.0.0:8081->81/tcp"
+        );
+        assert_eq!(
+            summary(&[port("::", 9, 9, "udp"), any(80, 81)]),
+            "[::]:9->9/udp, 0.0.0.0:81->80/tcp"
+        );
+    }
+}
