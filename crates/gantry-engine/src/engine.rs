@@ -42,8 +42,8 @@ impl Engine {
         let containers = Arc::new(Containers::new(context.clone()));
         containers.recover(records).await?;
         Ok(Arc::new(Self {
+            images: Images::new(context.clone(), containers.clone()),
             containers,
-            images: Arc::new(Images::new(context.clone())),
             events: context.events.clone(),
             context,
         }))

@@ -41,7 +41,7 @@ pub(super) struct ListFilters<'a> {
 }
 
 /// `until`: a Unix time, a date, or a duration before now.
-pub(super) fn until(filters: &Filters) -> Result<Option<Timestamp>> {
+pub(crate) fn until(filters: &Filters) -> Result<Option<Timestamp>> {
     let Some(text) = filters.get("until").next() else {
         return Ok(None);
     };

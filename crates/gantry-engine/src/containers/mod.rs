@@ -11,7 +11,7 @@ pub mod create;
 mod defaults;
 mod etc;
 mod exit;
-mod filters;
+pub(crate) mod filters;
 pub mod inspect;
 pub mod list;
 mod mounts;

@@ -1,7 +1,13 @@
 //! Images: pull, load, import, save, list, inspect, history, tag, remove, prune.
 //!
-//! The registry and the store do not know each other: what comes from the one goes through here to the other.
+//! Reading and naming are in `list`, `inspect` and `names`. The registry and the store do not know each other: what comes from the one goes through here to the other.
 
+mod inspect;
+mod list;
+mod names;
+
+use crate::containers::Containers;
+use crate::containers::create::no_such_image;
 use crate::context::Context;
 use crate::error::Result;
 use bytes::Bytes;
@@ -10,6 +16,7 @@ use gantry_api::filter::Filters;
 use gantry_api::image::{DeleteItem, HistoryItem, ImageInspect, ImageSummary, PruneResponse};
 use gantry_api::progress::Progress;
 use gantry_api::system::AuthConfig;
+use gantry_store::images::Image;
 use std::io::{self, Read};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -58,21 +65,35 @@ pub struct ListOptions {
 #[derive(Debug)]
 pub struct Images {
     pub(crate) context: Arc<Context>,
+    pub(crate) containers: Arc<Containers>,
 }
 
 impl Images {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self { context }
+    pub(crate) fn new(context: Arc<Context>, containers: Arc<Containers>) -> Arc<Self> {
+        Arc::new(Self {
+            context,
+            containers,
+        })
+    }
+
+    /// The image of a reference, an ID or the beginning of one.
+    pub(crate) fn find(&self, text: &str) -> Result<Image> {
+        let found = self.context.store.images.find(text)?;
+        found.ok_or_else(|| no_such_image(text))
     }
 
     /// Pulls an image. Dropping the future ends the work; what was fetched and verified stays.
-    pub async fn pull(&self, _request: PullRequest, _progress: ProgressSender) -> Result<()> {
+    pub async fn pull(
+        self: &Arc<Self>,
+        _request: PullRequest,
+        _progress: ProgressSender,
+    ) -> Result<()> {
         todo!()
     }
 
     /// Makes an image of a root file system's tar. Request errors come before the archive is read.
     pub async fn import(
-        &self,
+        self: &Arc<Self>,
         _request: ImportRequest,
         _archive: Archive,
         _progress: ProgressSender,
@@ -83,7 +104,7 @@ impl Images {
     /// Loads the images of an archive. `quiet`: no progress but the names.
     // COMPAT: an archive that is broken is a line of the stream with status 200, even if it is the first one.
     pub async fn load(
-        &self,
+        self: &Arc<Self>,
         _archive: Archive,
         _quiet: bool,
         _progress: ProgressSender,
@@ -92,37 +113,56 @@ impl Images {
     }
 
     /// One archive of images, piece by piece. Names that are not there are an error at once.
-    pub async fn save(&self, _names: Vec<String>) -> Result<BoxStream<'static, io::Result<Bytes>>> {
+    pub async fn save(
+        self: &Arc<Self>,
+        _names: Vec<String>,
+    ) -> Result<BoxStream<'static, io::Result<Bytes>>> {
         todo!()
     }
 
     /// Lists images, newest first.
-    pub async fn list(&self, _options: ListOptions) -> Result<Vec<ImageSummary>> {
-        todo!()
+    pub async fn list(self: &Arc<Self>, options: ListOptions) -> Result<Vec<ImageSummary>> {
+        let this = self.clone();
+        crate::blocking(move || this.list_blocking(&options)).await?
     }
 
     /// All that is known of an image.
-    pub async fn inspect(&self, _name: &str) -> Result<ImageInspect> {
-        todo!()
+    pub async fn inspect(self: &Arc<Self>, name: &str) -> Result<ImageInspect> {
+        let this = self.clone();
+        let name = name.to_owned();
+        crate::blocking(move || this.inspect_blocking(&name)).await?
     }
 
     /// How an image was made, newest step first.
-    pub async fn history(&self, _name: &str) -> Result<Vec<HistoryItem>> {
-        todo!()
+    pub async fn history(self: &Arc<Self>, name: &str) -> Result<Vec<HistoryItem>> {
+        let this = self.clone();
+        let name = name.to_owned();
+        crate::blocking(move || this.history_blocking(&name)).await?
     }
 
     /// Gives an image one more name. `tag` is empty for `latest`.
-    pub async fn tag(&self, _name: &str, _repository: &str, _tag: &str) -> Result<()> {
-        todo!()
+    pub async fn tag(self: &Arc<Self>, name: &str, repository: &str, tag: &str) -> Result<()> {
+        let this = self.clone();
+        let (name, repository, tag) = (name.to_owned(), repository.to_owned(), tag.to_owned());
+        crate::blocking(move || this.tag_blocking(&name, &repository, &tag)).await?
     }
 
     /// Removes a name, and the image with its last one (and untagged parents, where `prune`).
-    pub async fn remove(&self, _name: &str, _force: bool, _prune: bool) -> Result<Vec<DeleteItem>> {
-        todo!()
+    pub async fn remove(
+        self: &Arc<Self>,
+        name: &str,
+        force: bool,
+        _prune: bool,
+    ) -> Result<Vec<DeleteItem>> {
+        let this = self.clone();
+        let name = name.to_owned();
+        crate::blocking(move || this.remove_blocking(&name, force)).await?
     }
 
     /// Removes images that nothing uses: untagged ones, or all with `dangling=false`.
-    pub async fn prune(&self, _filters: &Filters) -> Result<PruneResponse> {
-        todo!()
+    pub async fn prune(self: &Arc<Self>, filters: &Filters) -> Result<PruneResponse> {
+        let this = self.clone();
+        let filters = filters.clone();
+        crate::blocking(move || this.prune_blocking(&filters)).await?
     }
 }

@@ -4,7 +4,7 @@ mod machine;
 
 use crate::containers::list::ListOptions;
 use crate::containers::record::Status;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::{Engine, blocking, images};
 use gantry_api::container::Map;
 use gantry_api::system::{
@@ -13,7 +13,7 @@ use gantry_api::system::{
 };
 use gantry_api::version;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Docker's name of the machine's architecture.
@@ -173,8 +173,9 @@ impl Engine {
             usage.containers = Some(self.containers.list(options).await?);
         }
         if parts.images {
-            let this = self.clone();
-            usage.layers_size = Some(blocking(move || this.layers_size()).await??);
+            let images = self.images.clone();
+            let size = blocking(move || images.layers_size()).await??;
+            usage.layers_size = Some(size as i64);
             let options = images::ListOptions {
                 shared_size: true,
                 ..images::ListOptions::default()
@@ -188,18 +189,6 @@ impl Engine {
             usage.build_cache = Some(Vec::new());
         }
         Ok(usage)
-    }
-
-    /// Bytes of all layers that images are made of, each counted once.
-    fn layers_size(&self) -> Result<i64> {
-        let store = &self.context.store;
-        let images = store.images.all()?;
-        let layers: BTreeSet<_> = images.iter().flat_map(|image| &image.diff_ids).collect();
-        let mut total = 0;
-        for layer in layers {
-            total += store.layers.get(layer)?.map_or(0, |layer| layer.size);
-        }
-        i64::try_from(total).map_err(|error| Error::caused("layers are too large", error))
     }
 }
 
