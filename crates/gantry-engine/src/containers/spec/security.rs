@@ -3,6 +3,7 @@
 use super::SpecInput;
 use crate::error::{Error, Result};
 use gantry_api::container::HostConfig;
+use gantry_runtime::seccomp::{self, Kernel};
 use oci_spec::runtime::LinuxSeccomp;
 
 /// The options, read.
@@ -73,11 +74,17 @@ fn boolean(text: &str) -> Option<bool> {
 }
 
 /// The policy; none for an unconfined container.
-pub(super) fn seccomp(input: &SpecInput<'_>, _capabilities: u64) -> Result<Option<LinuxSeccomp>> {
+pub(super) fn seccomp(input: &SpecInput<'_>, capabilities: u64) -> Result<Option<LinuxSeccomp>> {
     match input.security.seccomp.as_deref() {
-        None if input.host.privileged => Ok(None),
+        None | Some("") if input.host.privileged => Ok(None),
         Some("unconfined") => Ok(None),
-        _ => Ok(None),
+        None | Some("" | "builtin") => Ok(Some(seccomp::docker_default(
+            capabilities,
+            Kernel::running(),
+        ))),
+        Some(profile) => seccomp::parse_profile(profile, capabilities, Kernel::running())
+            .map(Some)
+            .map_err(|e| Error::invalid(e.to_string())),
     }
 }
 
