@@ -2,6 +2,8 @@
 //!
 //! Reading and naming are in `list`, `inspect` and `names`. The registry and the store do not know each other: what comes from the one goes through here to the other.
 
+mod archives;
+mod changes;
 mod inspect;
 mod list;
 mod names;
@@ -11,7 +13,8 @@ use crate::containers::create::no_such_image;
 use crate::context::Context;
 use crate::error::Result;
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use gantry_api::filter::Filters;
 use gantry_api::image::{DeleteItem, HistoryItem, ImageInspect, ImageSummary, PruneResponse};
 use gantry_api::progress::Progress;
@@ -94,30 +97,41 @@ impl Images {
     /// Makes an image of a root file system's tar. Request errors come before the archive is read.
     pub async fn import(
         self: &Arc<Self>,
-        _request: ImportRequest,
-        _archive: Archive,
-        _progress: ProgressSender,
+        request: ImportRequest,
+        archive: Archive,
+        progress: ProgressSender,
     ) -> Result<()> {
-        todo!()
+        let import = archives::Import::check(&request)?;
+        let this = self.clone();
+        crate::blocking(move || this.import_blocking(import, archive, &progress)).await?
     }
 
     /// Loads the images of an archive. `quiet`: no progress but the names.
     // COMPAT: an archive that is broken is a line of the stream with status 200, even if it is the first one.
     pub async fn load(
         self: &Arc<Self>,
-        _archive: Archive,
-        _quiet: bool,
-        _progress: ProgressSender,
+        archive: Archive,
+        quiet: bool,
+        progress: ProgressSender,
     ) -> Result<()> {
-        todo!()
+        let this = self.clone();
+        crate::blocking(move || this.load_blocking(archive, quiet, &progress)).await?
     }
 
     /// One archive of images, piece by piece. Names that are not there are an error at once.
     pub async fn save(
         self: &Arc<Self>,
-        _names: Vec<String>,
+        names: Vec<String>,
     ) -> Result<BoxStream<'static, io::Result<Bytes>>> {
-        todo!()
+        let this = self.clone();
+        let images = crate::blocking(move || this.to_save(&names)).await??;
+        let (sender, receiver) = mpsc::channel(4);
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || this.save_blocking(&images, sender));
+        let pieces = stream::unfold(receiver, async |mut receiver| {
+            Some((receiver.recv().await?, receiver))
+        });
+        Ok(pieces.boxed())
     }
 
     /// Lists images, newest first.
