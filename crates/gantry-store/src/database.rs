@@ -1,20 +1,79 @@
-//! `gantry.db`: SQLite in WAL mode, `synchronous=NORMAL`.
+//! `gantry.db`: SQLite in WAL mode, `synchronous=NORMAL`: a crash of the machine may lose the last transactions, never
+//! the file.
+
 use crate::Result;
+use rusqlite::Connection;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS record (kind TEXT, id TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS layer (
+        diff_id TEXT PRIMARY KEY, blob TEXT NOT NULL, size INTEGER NOT NULL, blob_size INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS image (id TEXT PRIMARY KEY, last_tagged INTEGER) WITHOUT ROWID;
+    -- Both tags and name@digest.
+    CREATE TABLE IF NOT EXISTS reference (name TEXT PRIMARY KEY, image TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS snapshot (id TEXT PRIMARY KEY, base TEXT NOT NULL) WITHOUT ROWID;
+";
 
 /// The one connection, behind a mutex.
 #[derive(Debug)]
-pub struct Database {}
+pub struct Database {
+    connection: Mutex<Connection>,
+}
 
 impl Database {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        connection.pragma_update(None, "synchronous", "normal")?;
+        connection.pragma_update(None, "cache_size", -256)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        connection.execute_batch(SCHEMA)?;
+        Ok(Self {
+            connection: Mutex::new(connection),
+        })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs one statement.
+    pub(crate) fn execute(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<()> {
+        self.lock().prepare_cached(sql)?.execute(parameters)?;
+        Ok(())
+    }
+
+    /// Two texts a row.
+    pub(crate) fn pairs(
+        &self,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+    ) -> Result<Vec<(String, String)>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(sql)?;
+        let rows = statement.query_map(parameters, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
     /// Writes a record (JSON text) of an engine's kind (`container`, `network`, ...), replacing the old one.
-    pub fn put(&self, _kind: &str, _id: &str, _json: &str) -> Result<()> {
-        todo!()
+    pub fn put(&self, kind: &str, id: &str, json: &str) -> Result<()> {
+        self.execute(
+            "INSERT OR REPLACE INTO record VALUES (?, ?, ?)",
+            (kind, id, json),
+        )
     }
-    pub fn delete(&self, _kind: &str, _id: &str) -> Result<()> {
-        todo!()
+
+    /// Deletes a record; fine when there is none.
+    pub fn delete(&self, kind: &str, id: &str) -> Result<()> {
+        self.execute("DELETE FROM record WHERE kind = ? AND id = ?", (kind, id))
     }
+
     /// All records of a kind, as `(id, json)`.
-    pub fn all(&self, _kind: &str) -> Result<Vec<(String, String)>> {
-        todo!()
+    pub fn all(&self, kind: &str) -> Result<Vec<(String, String)>> {
+        self.pairs("SELECT id, body FROM record WHERE kind = ?", [kind])
     }
 }

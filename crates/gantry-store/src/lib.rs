@@ -4,17 +4,32 @@
 //! Never: opens a network socket.
 //! Start here: [`Store::open`], then [`layers`], [`images`], [`snapshots`], [`archive`].
 //!
+//! ```text
+//! lock                           held by the daemon (flock)
+//! gantry.db                      SQLite: records, images, references, layers, snapshots
+//! image/                         an OCI layout: oci-layout, index.json, blobs/sha256/<hex>
+//! layers/overlay2/l/<hex>/       an unpacked layer, named by its diff ID
+//! layers/overlay2/c/<id>/        a container's writable layer: upper, work
+//! layers/overlay2/init/          the mount points that every container has, the lowest layer of all
+//! tmp/                           what is being written; emptied by each start
+//! ```
+//!
 //! Order of writes: content first, then the record that names it; what no record names is garbage that
 //! [`Store::open`] collects.
 
 pub mod archive;
 pub mod blobs;
+mod collect;
 pub mod database;
 pub mod images;
 pub mod layers;
+mod overlay;
 pub mod snapshots;
+mod unpack;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Everything that can go wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +42,7 @@ pub enum StoreError {
         source: std::io::Error,
     },
     #[error("database")]
-    Database(#[source] rusqlite::Error),
+    Database(#[from] rusqlite::Error),
     #[error("{what} has digest {found}, {expected} was expected")]
     DigestMismatch {
         what: String,
@@ -45,22 +60,84 @@ pub enum StoreError {
     #[error("{0}")]
     Locked(String),
 }
+
+/// The store's result.
 pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Adds the operation and its path to an I/O error.
+pub(crate) trait At<T> {
+    fn at(self, what: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<std::io::Error>> At<T> for std::result::Result<T, E> {
+    fn at(self, what: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|e| StoreError::Io {
+            what,
+            path: path.to_owned(),
+            source: e.into(),
+        })
+    }
+}
 
 /// The store below one data root. Share it by `Arc`; every method takes `&self` and may block.
 #[derive(Debug)]
 pub struct Store {
-    pub database: database::Database,
-    pub blobs: blobs::Blobs,
-    pub layers: layers::Layers,
+    pub database: Arc<database::Database>,
+    pub blobs: Arc<blobs::Blobs>,
+    pub layers: Arc<layers::Layers>,
     pub images: images::Images,
     pub snapshots: Box<dyn snapshots::Driver>,
+    /// Holds the lock on the data root.
+    _lock: File,
 }
 
 impl Store {
     /// Opens or makes the store; locks it (a second daemon gets [`StoreError::Locked`]) and removes what an
     /// interrupted write left behind.
-    pub fn open(_root: &Path) -> Result<Self> {
-        todo!()
+    pub fn open(root: &Path) -> Result<Self> {
+        std::fs::create_dir_all(root).at("cannot make the data root", root)?;
+        let lock = lock(root)?;
+        let tmp = root.join("tmp");
+        if tmp.exists() {
+            std::fs::remove_dir_all(&tmp).at("cannot empty", &tmp)?;
+        }
+        std::fs::create_dir(&tmp).at("cannot make", &tmp)?;
+        let database = Arc::new(database::Database::open(&root.join("gantry.db"))?);
+        let blobs = Arc::new(blobs::Blobs::open(root)?);
+        let layers = Arc::new(layers::Layers::open(root, blobs.clone(), database.clone())?);
+        let snapshots = overlay::Overlay::open(&root.join("layers/overlay2"), database.clone())?;
+        let images = images::Images::open(blobs.clone(), layers.clone(), database.clone())?;
+        let store = Self {
+            database,
+            blobs,
+            layers,
+            images,
+            snapshots: Box::new(snapshots),
+            _lock: lock,
+        };
+        collect::collect(&store)?;
+        Ok(store)
     }
 }
+
+fn lock(root: &Path) -> Result<File> {
+    use rustix::fs::{FlockOperation, flock};
+    let path = root.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .at("cannot open", &path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked(format!(
+            "the data root {} is used by another daemon: stop that one, or give this one its own --data-root",
+            root.display()
+        ))),
+        Err(error) => Err(error).at("cannot lock", &path),
+    }
+}
+
+#[cfg(test)]
+mod tests;

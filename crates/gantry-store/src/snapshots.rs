@@ -5,12 +5,28 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// What a container's file system stands on.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Base {
     /// An image's layers, lowest first.
     Layers(Vec<Digest>),
     /// A directory of the host as the read-only lower layer (`--rootfs DIR:O`).
     Directory(PathBuf),
+}
+
+/// How a path differs from what is below (Docker's `archive.ChangeType`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    Modified = 0,
+    Added = 1,
+    Deleted = 2,
+}
+
+/// One changed path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Absolute, in the container.
+    pub path: String,
+    pub kind: ChangeKind,
 }
 
 /// One way of making snapshots.
@@ -26,6 +42,8 @@ pub trait Driver: std::fmt::Debug + Send + Sync {
     fn remove(&self, id: &str) -> Result<()>;
     /// Bytes in the writable layer.
     fn size(&self, id: &str) -> Result<u64>;
+    /// What the writable layer changes, sorted by path; a changed path's parents are listed as modified.
+    fn changes(&self, id: &str) -> Result<Vec<Change>>;
     /// `MergedDir`, `UpperDir`, `WorkDir`, `LowerDir` as inspect shows them.
     fn describe(&self, id: &str) -> Vec<(String, String)>;
     /// IDs that have a writable layer.

@@ -1,0 +1,314 @@
+//! The overlay driver (kernel: Documentation/filesystems/overlayfs.rst).
+
+use crate::database::Database;
+use crate::snapshots::{Base, Change, ChangeKind, Driver};
+use crate::{At, Result, StoreError};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
+use std::collections::HashSet;
+use std::fs::Metadata;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// fsconfig(2) takes no longer texts.
+const LONGEST_TEXT: usize = 255;
+const OPAQUE: &str = "trusted.overlay.opaque";
+
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    dir: PathBuf,
+    database: Arc<Database>,
+}
+
+impl Overlay {
+    pub(crate) fn open(dir: &Path, database: Arc<Database>) -> Result<Self> {
+        let overlay = Self {
+            dir: dir.to_owned(),
+            database,
+        };
+        let containers = dir.join("c");
+        std::fs::create_dir_all(&containers).at("cannot make", &containers)?;
+        overlay.make_init()?;
+        Ok(overlay)
+    }
+
+    /// The lowest layer: what every container has to mount on. Being the lowest, whatever an image has wins.
+    fn make_init(&self) -> Result<()> {
+        let init = self.dir.join("init");
+        let tmp = self.dir.join("init.new");
+        if init.exists() {
+            return Ok(());
+        }
+        let _ = std::fs::remove_dir_all(&tmp);
+        for dir in ["dev/pts", "dev/shm", "proc", "sys", "etc"] {
+            std::fs::create_dir_all(tmp.join(dir)).at("cannot make", &tmp)?;
+        }
+        for file in [
+            ".dockerenv",
+            "dev/console",
+            "etc/hosts",
+            "etc/hostname",
+            "etc/resolv.conf",
+        ] {
+            std::fs::write(tmp.join(file), "").at("cannot make", &tmp)?;
+        }
+        std::os::unix::fs::symlink("/proc/mounts", tmp.join("etc/mtab")).at("cannot make", &tmp)?;
+        std::fs::rename(&tmp, &init).at("cannot make", &init)
+    }
+
+    fn container(&self, id: &str) -> PathBuf {
+        self.dir.join("c").join(id)
+    }
+
+    fn base(&self, id: &str) -> Result<Base> {
+        let rows = self
+            .database
+            .pairs("SELECT id, base FROM snapshot WHERE id = ?", [id])?;
+        let missing = || StoreError::NotFound(format!("container {id} has no writable layer"));
+        let (_, text) = rows.into_iter().next().ok_or_else(missing)?;
+        serde_json::from_str(&text)
+            .map_err(|e| StoreError::Invalid(format!("the base of {id}: {e}")))
+    }
+
+    /// Lower directories, the uppermost first.
+    fn lowers(&self, base: &Base) -> Vec<PathBuf> {
+        let layers = match base {
+            // Alone: overlay refuses a lower layer that is inside another one, and the folder may be `/`.
+            Base::Directory(dir) => return vec![dir.clone()],
+            Base::Layers(layers) => layers.iter().rev(),
+        };
+        let mut lowers: Vec<PathBuf> = layers.map(|l| self.dir.join("l").join(l.hex())).collect();
+        lowers.push(self.dir.join("init"));
+        // The same layer twice in an image: overlay refuses it, and the lower one is hidden anyway.
+        let mut seen = HashSet::new();
+        lowers.retain(|lower| seen.insert(lower.clone()));
+        lowers
+    }
+}
+
+/// A path that fsconfig takes: a long one by way of a descriptor.
+fn short(path: &Path, held: &mut Vec<OwnedFd>) -> io::Result<Vec<u8>> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.len() <= LONGEST_TEXT {
+        return Ok(bytes.to_vec());
+    }
+    let fd = rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    held.push(fd);
+    Ok(name.into_bytes())
+}
+
+impl Driver for Overlay {
+    fn name(&self) -> &'static str {
+        "overlay2"
+    }
+
+    fn prepare(&self, id: &str, base: &Base) -> Result<()> {
+        let dir = self.container(id);
+        let make = |path: &Path| {
+            std::fs::DirBuilder::new()
+                .mode(0o755)
+                .create(path)
+                .at("cannot make", path)
+        };
+        let made = make(&dir)
+            .and_then(|()| make(&dir.join("upper")))
+            .and_then(|()| make(&dir.join("work")));
+        let recorded = made.and_then(|()| {
+            let text =
+                serde_json::to_string(base).map_err(|e| StoreError::Invalid(e.to_string()))?;
+            self.database
+                .execute("INSERT OR REPLACE INTO snapshot VALUES (?, ?)", (id, text))
+        });
+        if recorded.is_err() {
+            let _ = std::fs::remove_dir_all(&dir);
+        }
+        recorded
+    }
+
+    fn mount(&self, id: &str, volatile: bool) -> Result<OwnedFd> {
+        let base = self.base(id)?;
+        let dir = self.container(id);
+        // What a crash of the machine left of a volatile mount: its flag would refuse this one.
+        let _ = std::fs::remove_dir_all(dir.join("work/work/incompat"));
+        let mut held = Vec::new();
+        let mounted = || -> io::Result<OwnedFd> {
+            let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            let fd = context.as_fd();
+            fsconfig_set_string(fd, "source", "overlay")?;
+            for lower in self.lowers(&base) {
+                fsconfig_set_string(fd, "lowerdir+", short(&lower, &mut held)?)?;
+            }
+            fsconfig_set_string(fd, "upperdir", short(&dir.join("upper"), &mut held)?)?;
+            fsconfig_set_string(fd, "workdir", short(&dir.join("work"), &mut held)?)?;
+            if volatile {
+                fsconfig_set_flag(fd, "volatile")?;
+            }
+            fsconfig_create(fd)?;
+            Ok(fsmount(
+                fd,
+                FsMountFlags::FSMOUNT_CLOEXEC,
+                MountAttrFlags::empty(),
+            )?)
+        };
+        let mut mounted = mounted;
+        mounted().at("cannot mount the container's layers", &dir)
+    }
+
+    fn remove(&self, id: &str) -> Result<()> {
+        self.database
+            .execute("DELETE FROM snapshot WHERE id = ?", [id])?;
+        match std::fs::remove_dir_all(self.container(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.at("cannot remove the writable layer", &self.container(id)),
+        }
+    }
+
+    fn size(&self, id: &str) -> Result<u64> {
+        let upper = self.container(id).join("upper");
+        let (mut total, mut counted) = (0, HashSet::new());
+        walk(&upper, &mut |_, meta| {
+            if meta.is_file() && (meta.nlink() == 1 || counted.insert(meta.ino())) {
+                total += meta.len();
+            }
+            Ok(())
+        })
+        .at("cannot read", &upper)?;
+        Ok(total)
+    }
+
+    fn changes(&self, id: &str) -> Result<Vec<Change>> {
+        let upper = self.container(id).join("upper");
+        let lowers = self.lowers(&self.base(id)?);
+        let mut changes = Vec::new();
+        walk(&upper, &mut |path, meta| {
+            let relative = path.strip_prefix(&upper).unwrap_or(path);
+            let below = lowers
+                .iter()
+                .any(|lower| lower.join(relative).symlink_metadata().is_ok());
+            let kind = if is_whiteout(meta) {
+                ChangeKind::Deleted
+            } else if below {
+                ChangeKind::Modified
+            } else {
+                ChangeKind::Added
+            };
+            changes.push(Change {
+                path: format!("/{}", relative.display()),
+                kind,
+            });
+            if meta.is_dir() && below && is_opaque(path) {
+                deleted_below(&lowers, path, relative, &mut changes);
+            }
+            Ok(())
+        })
+        .at("cannot read", &upper)?;
+        changes.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(changes)
+    }
+
+    fn describe(&self, id: &str) -> Vec<(String, String)> {
+        let dir = self.container(id);
+        let text = |path: PathBuf| path.display().to_string();
+        let lowers = self
+            .base(id)
+            .map(|base| self.lowers(&base))
+            .unwrap_or_default();
+        let lowers: Vec<String> = lowers.into_iter().map(text).collect();
+        vec![
+            ("LowerDir".into(), lowers.join(":")),
+            ("MergedDir".into(), text(dir.join("merged"))),
+            ("UpperDir".into(), text(dir.join("upper"))),
+            ("WorkDir".into(), text(dir.join("work"))),
+        ]
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        let dir = self.dir.join("c");
+        let entries = std::fs::read_dir(&dir).at("cannot read", &dir)?;
+        Ok(entries
+            .flatten()
+            .filter_map(|e| e.file_name().into_string().ok())
+            .collect())
+    }
+}
+
+/// Calls with everything below a directory, parents first.
+fn walk(dir: &Path, visit: &mut dyn FnMut(&Path, &Metadata) -> io::Result<()>) -> io::Result<()> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        // A running container may take it away in the meantime.
+        let Ok(meta) = path.symlink_metadata() else {
+            continue;
+        };
+        visit(&path, &meta)?;
+        if meta.is_dir() {
+            walk(&path, visit)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_whiteout(meta: &Metadata) -> bool {
+    meta.file_type().is_char_device() && meta.rdev() == 0
+}
+
+fn is_opaque(dir: &Path) -> bool {
+    let mut value = [0_u8; 4];
+    matches!(rustix::fs::lgetxattr(dir, OPAQUE, &mut value[..]), Ok(1) if value[0] == b'y')
+}
+
+/// What was in a directory that has been replaced whole.
+fn deleted_below(lowers: &[PathBuf], path: &Path, relative: &Path, changes: &mut Vec<Change>) {
+    for lower in lowers {
+        let Ok(entries) = std::fs::read_dir(lower.join(relative)) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let name = format!("/{}", relative.join(entry.file_name()).display());
+            let there = path.join(entry.file_name()).symlink_metadata().is_ok();
+            if !there && !changes.iter().any(|c| c.path == name) {
+                changes.push(Change {
+                    path: name,
+                    kind: ChangeKind::Deleted,
+                });
+            }
+        }
+    }
+}
+
+/// Marks a directory as hiding what is below.
+pub(crate) fn make_opaque(dir: &OwnedFd) -> io::Result<()> {
+    Ok(rustix::fs::fsetxattr(
+        dir,
+        OPAQUE,
+        b"y",
+        rustix::fs::XattrFlags::empty(),
+    )?)
+}
+
+/// Makes a whiteout: a character device 0/0.
+pub(crate) fn make_whiteout(dir: &OwnedFd, name: &std::ffi::OsStr) -> io::Result<()> {
+    Ok(rustix::fs::mknodat(
+        dir,
+        name,
+        FileType::CharacterDevice,
+        Mode::empty(),
+        rustix::fs::makedev(0, 0),
+    )?)
+}

@@ -1,0 +1,454 @@
+//! The store as a whole: privileged, below a temporary directory.
+
+use crate::archive;
+use crate::images::Removed;
+use crate::layers::Expected;
+use crate::snapshots::{Base, ChangeKind};
+use crate::{Store, StoreError};
+use gantry_oci::config::ImageConfig;
+use gantry_oci::{Digest, Reference};
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use tar::{Builder, EntryType, Header};
+
+struct Tar(Builder<Vec<u8>>);
+
+impl Tar {
+    fn new() -> Self {
+        Self(Builder::new(Vec::new()))
+    }
+    fn add(
+        mut self,
+        path: &[u8],
+        kind: EntryType,
+        mode: u32,
+        link: Option<&str>,
+        data: &[u8],
+    ) -> Self {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(7);
+        header.set_gid(8);
+        header.set_mtime(1_000_000);
+        header.set_size(data.len() as u64);
+        if kind == EntryType::Char {
+            header.set_device_major(1).unwrap();
+            header.set_device_minor(3).unwrap();
+        }
+        if let Some(link) = link {
+            header.set_link_name_literal(link).unwrap();
+        }
+        let name = &mut header.as_gnu_mut().unwrap().name;
+        if path.len() <= name.len() {
+            // Set by hand: the hostile names, too.
+            name[..path.len()].copy_from_slice(path);
+            header.set_cksum();
+            self.0.append(&header, data).unwrap();
+        } else {
+            self.0
+                .append_data(
+                    &mut header,
+                    Path::new(std::ffi::OsStr::from_bytes(path)),
+                    data,
+                )
+                .unwrap();
+        }
+        self
+    }
+    fn file(self, path: &str, data: &[u8]) -> Self {
+        self.add(path.as_bytes(), EntryType::Regular, 0o644, None, data)
+    }
+    fn dir(self, path: &str) -> Self {
+        self.add(path.as_bytes(), EntryType::Directory, 0o755, None, b"")
+    }
+    fn done(self) -> Vec<u8> {
+        self.0.into_inner().unwrap()
+    }
+}
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    (dir, store)
+}
+
+fn unpack(store: &Store, tar: &[u8]) -> crate::Result<crate::layers::Layer> {
+    store.layers.unpack(&mut &tar[..], &Expected::default())
+}
+
+/// A mount by descriptor as a path.
+fn at(mount: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", mount.as_raw_fd()).into()
+}
+
+fn left_in(dir: &Path) -> usize {
+    std::fs::read_dir(dir).unwrap().count()
+}
+
+fn mounted(store: &Store, layers: &[Vec<u8>]) -> OwnedFd {
+    let ids = layers
+        .iter()
+        .map(|tar| unpack(store, tar).unwrap().diff_id)
+        .collect();
+    store.snapshots.prepare("c1", &Base::Layers(ids)).unwrap();
+    store.snapshots.mount("c1", true).unwrap()
+}
+
+#[test]
+fn every_kind_of_file_arrives() {
+    let (_dir, store) = store();
+    let long = vec![b'n'; 255];
+    let tar = Tar::new()
+        .dir("d/")
+        .file("d/f", b"hello")
+        .add(b"d/setuid", EntryType::Regular, 0o4755, None, b"x")
+        .add(b"d/hard", EntryType::Link, 0o644, Some("d/f"), b"")
+        .add(
+            b"d/soft",
+            EntryType::Symlink,
+            0o777,
+            Some("/etc/passwd"),
+            b"",
+        )
+        .add(b"d/null", EntryType::Char, 0o666, None, b"")
+        .add(b"d/fifo", EntryType::Fifo, 0o600, None, b"")
+        .add(b"d/\xff\xfe", EntryType::Regular, 0o600, None, b"latin")
+        .add(&long, EntryType::Regular, 0o600, None, b"long")
+        .file("no/parent/given", b"y")
+        .file("zeros", &vec![0; 1 << 20])
+        .done();
+    let root = mounted(&store, &[tar]);
+    let root = at(&root);
+    assert_eq!(std::fs::read(root.join("d/hard")).unwrap(), b"hello");
+    assert_eq!(root.join("d/f").metadata().unwrap().nlink(), 2);
+    let setuid = root.join("d/setuid").metadata().unwrap();
+    assert_eq!(
+        (
+            setuid.mode() & 0o7777,
+            setuid.uid(),
+            setuid.gid(),
+            setuid.mtime()
+        ),
+        (0o4755, 7, 8, 1_000_000)
+    );
+    assert_eq!(
+        std::fs::read_link(root.join("d/soft")).unwrap(),
+        Path::new("/etc/passwd")
+    );
+    assert!(
+        root.join("d/null")
+            .metadata()
+            .unwrap()
+            .file_type()
+            .is_char_device()
+    );
+    assert!(
+        root.join("d/fifo")
+            .metadata()
+            .unwrap()
+            .file_type()
+            .is_fifo()
+    );
+    assert!(
+        root.join(std::ffi::OsStr::from_bytes(b"d/\xff\xfe"))
+            .exists()
+    );
+    assert!(root.join(std::ffi::OsStr::from_bytes(&long)).exists());
+    assert_eq!(root.join("d").metadata().unwrap().mtime(), 1_000_000);
+    let zeros = root.join("zeros").metadata().unwrap();
+    assert_eq!(zeros.len(), 1 << 20);
+    assert!(zeros.blocks() < 64, "a hole is stored as one");
+    assert!(root.join(".dockerenv").exists() && root.join("dev/pts").is_dir());
+}
+
+#[test]
+fn whiteouts_and_opaque_directories_hide_what_is_below() {
+    let (_dir, store) = store();
+    let lower = Tar::new()
+        .dir("a/")
+        .file("a/one", b"1")
+        .file("a/two", b"2")
+        .dir("b/")
+        .file("b/old", b"o")
+        .done();
+    let upper = Tar::new()
+        .dir("a/")
+        .file("a/.wh.one", b"")
+        .dir("b/")
+        .file("b/.wh..wh..opq", b"")
+        .file("b/new", b"n")
+        .done();
+    let mount = mounted(&store, &[lower, upper]);
+    let root = at(&mount);
+    assert!(!root.join("a/one").exists() && root.join("a/two").exists());
+    assert!(!root.join("b/old").exists() && root.join("b/new").exists());
+    assert!(!root.join("a/.wh.one").exists());
+}
+
+#[test]
+fn nothing_leads_out_of_the_layer() {
+    let (dir, store) = store();
+    let outside = dir.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let target = outside.display().to_string();
+    let hostile = [
+        Tar::new().file("../outside/a", b"x").done(),
+        Tar::new().file("a/../../outside/a", b"x").done(),
+        Tar::new()
+            .add(
+                b"h",
+                EntryType::Link,
+                0o644,
+                Some("../../../../../../etc/passwd"),
+                b"",
+            )
+            .done(),
+        Tar::new()
+            .add(b"h", EntryType::Link, 0o644, Some("/etc/passwd"), b"")
+            .done(),
+        Tar::new().file(".wh...", b"").done(),
+    ];
+    for tar in &hostile {
+        assert!(matches!(unpack(&store, tar), Err(StoreError::Invalid(_))));
+    }
+    // A link out of the root, and a file through it: it is resolved inside.
+    let through = Tar::new()
+        .add(b"l", EntryType::Symlink, 0o777, Some(&target), b"")
+        .file("l/a", b"x")
+        .done();
+    let _ = unpack(&store, &through);
+    assert_eq!(left_in(&outside), 0);
+    assert_eq!(
+        left_in(&dir.path().join("tmp")),
+        0,
+        "nothing half-made is left"
+    );
+}
+
+#[test]
+fn broken_and_unexpected_archives_leave_nothing() {
+    let (dir, store) = store();
+    let tar = Tar::new().file("f", &vec![1; 100_000]).done();
+    assert!(unpack(&store, &tar[..50_000]).is_err());
+    assert!(unpack(&store, &[b'g'; 5000]).is_err());
+    let wrong = Expected {
+        diff_id: Some(Digest::of(b"else")),
+        ..Expected::default()
+    };
+    assert!(matches!(
+        store.layers.unpack(&mut &tar[..], &wrong),
+        Err(StoreError::DigestMismatch { .. })
+    ));
+    let wrong = Expected {
+        size: Some(10),
+        ..Expected::default()
+    };
+    assert!(matches!(
+        store.layers.unpack(&mut &tar[..], &wrong),
+        Err(StoreError::Invalid(_))
+    ));
+    let wrong = Expected {
+        size: Some(1 << 30),
+        ..Expected::default()
+    };
+    assert!(matches!(
+        store.layers.unpack(&mut &tar[..], &wrong),
+        Err(StoreError::Invalid(_))
+    ));
+    assert_eq!(left_in(&dir.path().join("tmp")), 0);
+    assert_eq!(left_in(&dir.path().join("layers/overlay2/l")), 0);
+    assert_eq!(left_in(&dir.path().join("image/blobs/sha256")), 0);
+}
+
+#[test]
+fn compressed_layers_are_the_same_layer() {
+    let (_dir, store) = store();
+    let tar = Tar::new().file("f", b"same").done();
+    let plain = unpack(&store, &tar).unwrap();
+    let (first, second) = tar.split_at(700);
+    let mut members = Vec::new();
+    for part in [first, second] {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(part).unwrap();
+        members.extend(encoder.finish().unwrap());
+    }
+    assert_eq!(unpack(&store, &members).unwrap().diff_id, plain.diff_id);
+    let zstd = zstd::encode_all(&tar[..], 1).unwrap();
+    assert_eq!(unpack(&store, &zstd).unwrap().diff_id, plain.diff_id);
+}
+
+#[test]
+fn a_hundred_and_thirty_layers_mount() {
+    let (_dir, store) = store();
+    let layers: Vec<Vec<u8>> = (0..130)
+        .map(|n| Tar::new().file(&format!("f{n}"), b"x").done())
+        .collect();
+    let mount = mounted(&store, &layers);
+    let root = at(&mount);
+    assert!(root.join("f0").exists() && root.join("f129").exists());
+}
+
+#[test]
+fn a_folder_of_the_host_under_a_layer_of_its_own() {
+    let (dir, store) = store();
+    store
+        .snapshots
+        .prepare("c1", &Base::Directory("/".into()))
+        .unwrap();
+    let mount = store.snapshots.mount("c1", true).unwrap();
+    let root = at(&mount);
+    let probe = dir.path().strip_prefix("/").unwrap().join("probe");
+    std::fs::write(root.join(&probe), "in the container").unwrap();
+    assert!(
+        !dir.path().join("probe").exists(),
+        "the host does not see it"
+    );
+    assert!(root.join("etc/passwd").exists());
+}
+
+#[test]
+fn changes_are_those_of_the_writable_layer() {
+    let (_dir, store) = store();
+    let mount = mounted(
+        &store,
+        &[Tar::new()
+            .dir("a/")
+            .file("a/gone", b"1")
+            .file("a/kept", b"2")
+            .done()],
+    );
+    let root = at(&mount);
+    std::fs::remove_file(root.join("a/gone")).unwrap();
+    std::fs::write(root.join("a/new"), "12345").unwrap();
+    std::fs::set_permissions(root.join("a/kept"), PermissionsExt::from_mode(0o600)).unwrap();
+    let changes: Vec<(String, ChangeKind)> = store
+        .snapshots
+        .changes("c1")
+        .unwrap()
+        .into_iter()
+        .map(|c| (c.path, c.kind))
+        .collect();
+    let expected = [
+        ("/a", ChangeKind::Modified),
+        ("/a/gone", ChangeKind::Deleted),
+        ("/a/kept", ChangeKind::Modified),
+        ("/a/new", ChangeKind::Added),
+    ];
+    assert_eq!(changes, expected.map(|(p, k)| (p.to_owned(), k)));
+    assert_eq!(store.snapshots.size("c1").unwrap(), 6);
+    drop(mount);
+    store.snapshots.remove("c1").unwrap();
+    store.snapshots.remove("c1").unwrap();
+    assert!(store.snapshots.list().unwrap().is_empty());
+}
+
+fn import(store: &Store, name: &str, content: &[u8]) -> Digest {
+    let config = ImageConfig {
+        os: "linux".into(),
+        comment: name.into(),
+        ..ImageConfig::default()
+    };
+    let id = archive::import(
+        store,
+        &mut &Tar::new().file("f", content).done()[..],
+        config,
+    )
+    .unwrap();
+    store
+        .images
+        .tag(&Reference::parse(name).unwrap(), &id)
+        .unwrap();
+    id
+}
+
+#[test]
+fn images_are_found_by_name_and_by_prefix_and_deleted_with_their_layers() {
+    let (dir, store) = store();
+    let (a, b) = (import(&store, "a", b"1"), import(&store, "b", b"1"));
+    assert_eq!(store.images.find("a").unwrap().unwrap().id, a);
+    assert_eq!(store.images.find(&a.hex()[..12]).unwrap().unwrap().id, a);
+    assert!(store.images.find("nothing").unwrap().is_none());
+    let removed = store.images.delete(&a).unwrap();
+    assert_eq!(
+        removed,
+        [Removed::Untagged("a:latest".into()), Removed::Deleted(a)]
+    );
+    assert_eq!(
+        left_in(&dir.path().join("layers/overlay2/l")),
+        1,
+        "b has the same layer"
+    );
+    let layers = store.images.get(&b).unwrap().unwrap().diff_ids;
+    store.snapshots.prepare("c", &Base::Layers(layers)).unwrap();
+    store.images.delete(&b).unwrap();
+    assert_eq!(
+        left_in(&dir.path().join("layers/overlay2/l")),
+        1,
+        "a container has it"
+    );
+    store.snapshots.remove("c").unwrap();
+    store.images.collect_layers().unwrap();
+    assert_eq!(left_in(&dir.path().join("layers/overlay2/l")), 0);
+    assert_eq!(left_in(&dir.path().join("image/blobs/sha256")), 0);
+}
+
+#[test]
+fn what_is_saved_loads_the_same() {
+    let (_dir, one) = store();
+    let id = import(&one, "127.0.0.1:5000/x/y:t", b"content");
+    let mut bytes = Vec::new();
+    let tags = one.images.get(&id).unwrap().unwrap().tags;
+    archive::save(&one, &[(id.clone(), tags)], &mut bytes).unwrap();
+    let (_dir, two) = store();
+    let loaded = archive::load(&two, &mut &bytes[..], &|_, _| {}).unwrap();
+    assert_eq!((loaded.len(), &loaded[0].id), (1, &id));
+    assert_eq!(
+        two.images.find("127.0.0.1:5000/x/y:t").unwrap().unwrap().id,
+        id
+    );
+    // The layout alone, compressed, without Docker's manifest.
+    let mut layout = Builder::new(Vec::new());
+    for entry in tar::Archive::new(&bytes[..]).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().into_owned();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        if path != Path::new("manifest.json") {
+            layout
+                .append_data(&mut entry.header().clone(), path, &content[..])
+                .unwrap();
+        }
+    }
+    let (dir, three) = store();
+    let compressed = zstd::encode_all(&layout.into_inner().unwrap()[..], 1).unwrap();
+    assert_eq!(
+        archive::load(&three, &mut &compressed[..], &|_, _| {}).unwrap()[0].id,
+        id
+    );
+    assert!(archive::load(&three, &mut &b"this is not a tar"[..], &|_, _| {}).is_err());
+    assert_eq!(left_in(&dir.path().join("tmp")), 0);
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_leftovers_are_collected() {
+    let (dir, first) = store();
+    import(&first, "a", b"1");
+    assert!(matches!(
+        Store::open(dir.path()),
+        Err(StoreError::Locked(_))
+    ));
+    drop(first);
+    std::fs::create_dir_all(dir.path().join("tmp/9/x")).unwrap();
+    let stray = Digest::of(b"stray");
+    std::fs::create_dir_all(dir.path().join("layers/overlay2/l").join(stray.hex())).unwrap();
+    std::fs::write(dir.path().join("image/blobs/sha256").join(stray.hex()), "x").unwrap();
+    let again = Store::open(dir.path()).unwrap();
+    assert_eq!(again.images.find("a").unwrap().unwrap().tags.len(), 1);
+    assert_eq!(left_in(&dir.path().join("tmp")), 0);
+    assert_eq!(left_in(&dir.path().join("layers/overlay2/l")), 1);
+    assert_eq!(left_in(&dir.path().join("image/blobs/sha256")), 2);
+}
