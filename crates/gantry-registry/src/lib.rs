@@ -3,52 +3,87 @@
 //! Owns: the distribution protocol, authentication, choice of platform.
 //! Never: knows containers; writes to the store (the engine connects the two).
 //! Start here: [`Registry::resolve`], [`Registry::blob`].
+//!
+//! A registry is a stranger: every document is bounded in size and checked against its digest, every wait has
+//! an end. What a blob holds is checked by the store, which hashes it while unpacking.
+#![forbid(unsafe_code)]
+
+mod auth;
+mod blob;
+mod challenge;
+mod document;
+mod error;
+mod host;
+mod tls;
+mod words;
+
+pub use error::RegistryError;
 
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use gantry_oci::{Digest, Reference};
+use host::Host;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Credentials of one registry (`X-Registry-Auth`).
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Credentials {
     pub username: String,
     pub password: String,
     pub identity_token: String,
 }
 
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
 /// `os/arch[/variant]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Platform {
     pub os: String,
     pub architecture: String,
     pub variant: Option<String>,
 }
 
-/// Settings of the client (daemon.json).
-#[derive(Debug, Clone, Default)]
-pub struct RegistryOptions {
-    /// Registries spoken to by HTTP or with any certificate, beside loopback ones.
-    pub insecure: Vec<String>,
-    /// PEM files of more certificate authorities (`/etc/docker/certs.d/<host>/*.crt`).
-    pub certificate_folder: Option<std::path::PathBuf>,
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
 }
 
-/// Docker's words for what went wrong.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// `manifest for x:y not found: manifest unknown: manifest unknown`
-    #[error("{0}")]
-    NotFound(String),
-    /// `pull access denied for x, repository does not exist or may require 'docker login': denied: ...`
-    #[error("{0}")]
-    Denied(String),
-    /// No connection: `Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused`
-    #[error("{0}")]
-    Unreachable(String),
-    /// The registry answered something broken, hung, or ended too early.
-    #[error("{0}")]
-    Protocol(String),
-    #[error("no matching manifest for {0} in the manifest list entries")]
-    NoPlatform(String),
+/// Settings of the client (daemon.json).
+#[derive(Debug, Clone)]
+pub struct RegistryOptions {
+    /// Registries (`host[:port]`) spoken to by HTTP or with any certificate, beside loopback ones.
+    pub insecure: Vec<String>,
+    /// PEM files of more certificate authorities: `<folder>/<host[:port]>/*.crt`.
+    pub certificate_folder: Option<PathBuf>,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long a registry may be silent in the middle of an answer.
+    pub idle_timeout: Duration,
+}
+
+impl Default for RegistryOptions {
+    fn default() -> Self {
+        Self {
+            insecure: Vec::new(),
+            certificate_folder: Some(PathBuf::from("/etc/docker/certs.d")),
+            connect_timeout: Duration::from_secs(8),
+            idle_timeout: Duration::from_secs(30),
+        }
+    }
 }
 
 /// An image in a registry, chosen for a platform.
@@ -62,42 +97,76 @@ pub struct Remote {
     pub index: Option<Bytes>,
     /// The configuration's exact bytes (verified).
     pub config: Bytes,
+    /// Lowest first.
     pub layers: Vec<RemoteLayer>,
 }
 
+/// A layer's blob in a registry.
 #[derive(Debug, Clone)]
 pub struct RemoteLayer {
     pub digest: Digest,
+    /// Bytes, as the manifest says.
     pub size: u64,
     pub media_type: String,
 }
 
-/// A client of all registries.
+/// A blob as it comes. It ends after exactly the expected number of bytes, or with an error.
+pub type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
+
+/// A client of all registries. Clones share connections and tokens.
 #[derive(Debug, Clone)]
-pub struct Registry {}
+pub struct Registry {
+    options: Arc<RegistryOptions>,
+    hosts: Arc<Mutex<HashMap<String, Arc<Host>>>>,
+}
 
 impl Registry {
-    pub fn new(_options: RegistryOptions) -> Result<Self, RegistryError> {
-        todo!()
+    /// Makes a client; no file is read and nothing is connected before the first use.
+    pub fn new(options: RegistryOptions) -> Self {
+        Self {
+            options: Arc::new(options),
+            hosts: Arc::default(),
+        }
     }
+
     /// Fetches manifest and configuration for a reference.
     pub async fn resolve(
         &self,
-        _reference: &Reference,
-        _platform: &Platform,
-        _credentials: Option<&Credentials>,
+        reference: &Reference,
+        platform: &Platform,
+        credentials: Option<&Credentials>,
     ) -> Result<Remote, RegistryError> {
-        todo!()
+        let host = self.host(&reference.domain)?;
+        document::resolve(&host, reference, platform, credentials).await
     }
-    /// Streams a blob; an idle connection ends with an error after a bounded time. `offset`: resume.
+
+    /// Streams a blob from `offset` on. A broken or silent connection is made again and the blob taken up where
+    /// it ended; when that does not help, the stream ends with an error after a bounded time.
     pub async fn blob(
         &self,
-        _reference: &Reference,
-        _layer: &RemoteLayer,
-        _offset: u64,
-        _credentials: Option<&Credentials>,
-    ) -> Result<futures_util::stream::BoxStream<'static, Result<Bytes, RegistryError>>, RegistryError>
-    {
-        todo!()
+        reference: &Reference,
+        layer: &RemoteLayer,
+        offset: u64,
+        credentials: Option<&Credentials>,
+    ) -> Result<BlobStream, RegistryError> {
+        let host = self.host(&reference.domain)?;
+        blob::stream(
+            host,
+            reference.clone(),
+            layer.clone(),
+            offset,
+            credentials.cloned(),
+        )
+        .await
+    }
+
+    fn host(&self, domain: &str) -> Result<Arc<Host>, RegistryError> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = hosts.get(domain) {
+            return Ok(host.clone());
+        }
+        let host = Arc::new(Host::new(domain, &self.options)?);
+        hosts.insert(domain.to_owned(), host.clone());
+        Ok(host)
     }
 }

@@ -1,0 +1,211 @@
+//! Manifests, indexes and configurations: fetched, verified, and the right one chosen.
+
+use crate::host::{Host, Request, body};
+use crate::{Credentials, Platform, RegistryError, Remote, RemoteLayer};
+use bytes::Bytes;
+use gantry_oci::manifest::{Descriptor, ImageIndex, ImageManifest, Manifest};
+use gantry_oci::{Digest, Reference};
+
+/// What we can read, best first.
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json, \
+    application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1";
+
+/// Largest manifest that is read, bytes (the distribution project's own limit).
+const LARGEST_MANIFEST: usize = 4 << 20;
+/// Largest configuration that is read, bytes.
+const LARGEST_CONFIG: u64 = 8 << 20;
+/// An index may name an index; deeper is a trap.
+const DEEPEST: usize = 3;
+
+pub(crate) async fn resolve(
+    host: &Host,
+    reference: &Reference,
+    platform: &Platform,
+    credentials: Option<&Credentials>,
+) -> Result<Remote, RegistryError> {
+    let fetch = Fetch {
+        host,
+        reference,
+        credentials,
+    };
+    let (digest, mut bytes) = fetch.named().await?;
+    let mut index = None;
+    for _ in 0..DEEPEST {
+        match parse(&bytes)? {
+            Manifest::Image(manifest) => {
+                let config = fetch.config(&manifest.config).await?;
+                return Ok(Remote {
+                    digest,
+                    manifest: bytes,
+                    index,
+                    config,
+                    layers: layers(*manifest),
+                });
+            }
+            Manifest::Index(list) => {
+                let chosen = choose(&list, platform)
+                    .ok_or_else(|| RegistryError::NoPlatform(platform.to_string()))?;
+                let next = fetch.manifest(&chosen.digest).await?;
+                // Only what the reference names is kept: the way down can be found again from it.
+                index.get_or_insert(std::mem::replace(&mut bytes, next));
+            }
+        }
+    }
+    Err(RegistryError::Protocol(format!(
+        "the manifest list of {} is nested too deep",
+        reference.familiar()
+    )))
+}
+
+struct Fetch<'a> {
+    host: &'a Host,
+    reference: &'a Reference,
+    credentials: Option<&'a Credentials>,
+}
+
+impl Fetch<'_> {
+    /// What the reference names; a digest counts before a tag.
+    async fn named(&self) -> Result<(Digest, Bytes), RegistryError> {
+        if let Some(digest) = &self.reference.digest {
+            return Ok((digest.clone(), self.manifest(digest).await?));
+        }
+        let tag = self.reference.tag.as_deref().unwrap_or("latest");
+        let (bytes, told) = self.manifest_bytes(tag).await?;
+        let digest = Digest::of(&bytes);
+        match told {
+            Some(told) if told != digest => Err(mismatch(&told, &digest)),
+            _ => Ok((digest, bytes)),
+        }
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<Bytes, RegistryError> {
+        let (bytes, _) = self.manifest_bytes(digest.as_str()).await?;
+        let found = Digest::of(&bytes);
+        if found == *digest {
+            Ok(bytes)
+        } else {
+            Err(mismatch(digest, &found))
+        }
+    }
+
+    /// The bytes and the digest that the registry gives for them.
+    async fn manifest_bytes(&self, name: &str) -> Result<(Bytes, Option<Digest>), RegistryError> {
+        let request = Request {
+            reference: self.reference,
+            path: format!("manifests/{name}"),
+            accept: Some(ACCEPT),
+            offset: 0,
+        };
+        let response = self.host.get(&request, self.credentials).await?;
+        let told = response.headers().get("docker-content-digest");
+        let told = told.and_then(|value| Digest::parse(value.to_str().ok()?).ok());
+        let url = response.url().to_string();
+        Ok((body(&url, response, LARGEST_MANIFEST).await?, told))
+    }
+
+    async fn config(&self, descriptor: &Descriptor) -> Result<Bytes, RegistryError> {
+        if descriptor.size > LARGEST_CONFIG {
+            return Err(RegistryError::Protocol(format!(
+                "the configuration {} is larger than {LARGEST_CONFIG} bytes",
+                descriptor.digest
+            )));
+        }
+        let request = Request {
+            reference: self.reference,
+            path: format!("blobs/{}", descriptor.digest),
+            accept: None,
+            offset: 0,
+        };
+        let response = self.host.get(&request, self.credentials).await?;
+        let url = response.url().to_string();
+        let bytes = body(&url, response, LARGEST_CONFIG as usize).await?;
+        let found = Digest::of(&bytes);
+        if found != descriptor.digest {
+            // COMPAT: moby's words (distribution/pull_v2.go, pullSchema2Config).
+            return Err(RegistryError::Protocol(format!(
+                "image config verification failed for digest {}",
+                descriptor.digest
+            )));
+        }
+        Ok(bytes)
+    }
+}
+
+fn mismatch(expected: &Digest, found: &Digest) -> RegistryError {
+    tracing::warn!(%expected, %found, "a manifest has another digest");
+    RegistryError::Protocol(format!(
+        "manifest verification failed for digest {expected}"
+    ))
+}
+
+fn parse(bytes: &[u8]) -> Result<Manifest, RegistryError> {
+    Manifest::parse(bytes).map_err(|error| {
+        let mut text = format!("the registry's manifest is broken: {error}");
+        if let Some(source) = std::error::Error::source(&error) {
+            text.push_str(&format!(": {source}"));
+        }
+        RegistryError::Protocol(text)
+    })
+}
+
+fn layers(manifest: ImageManifest) -> Vec<RemoteLayer> {
+    let layers = manifest.layers.into_iter().map(|layer| RemoteLayer {
+        digest: layer.digest,
+        size: layer.size,
+        media_type: layer.media_type,
+    });
+    layers.collect()
+}
+
+/// The entry for a platform: the same variant first, then one that the machine can run as well.
+fn choose<'a>(index: &'a ImageIndex, wanted: &Platform) -> Option<&'a Descriptor> {
+    let candidates = index.manifests.iter().filter(|entry| {
+        entry
+            .platform
+            .as_ref()
+            .is_some_and(|p| p.os == wanted.os && p.architecture == wanted.architecture)
+    });
+    let rank = |entry: &Descriptor| {
+        let variant = entry.platform.as_ref().and_then(|p| p.variant.as_deref());
+        rank(&wanted.architecture, wanted.variant.as_deref(), variant)
+    };
+    candidates
+        .filter_map(|entry| Some((rank(entry)?, entry)))
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, entry)| entry)
+}
+
+/// How well a variant fits, 0 best; `None`: it does not run there.
+fn rank(architecture: &str, wanted: Option<&str>, offered: Option<&str>) -> Option<u32> {
+    let number = |variant: Option<&str>| match (variant, architecture) {
+        (None | Some(""), "arm") => Some(7),
+        (None | Some(""), "arm64") => Some(8),
+        (None | Some(""), "amd64") => Some(1),
+        (None | Some(""), _) => Some(0),
+        (Some(text), _) => text.strip_prefix('v')?.parse::<u32>().ok(),
+    };
+    match (number(wanted), number(offered)) {
+        (Some(wanted), Some(offered)) => wanted.checked_sub(offered),
+        _ => (wanted == offered).then_some(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rank;
+
+    #[test]
+    fn variants() {
+        assert_eq!(rank("arm", Some("v7"), Some("v7")), Some(0));
+        assert_eq!(rank("arm", Some("v7"), Some("v6")), Some(1));
+        assert_eq!(rank("arm", Some("v6"), Some("v7")), None);
+        assert_eq!(rank("arm64", None, Some("v8")), Some(0));
+        assert_eq!(rank("amd64", None, None), Some(0));
+        assert_eq!(rank("amd64", None, Some("v3")), None);
+        assert_eq!(rank("amd64", Some("v3"), None), Some(2));
+        assert_eq!(rank("mips", None, Some("odd")), None);
+    }
+}
