@@ -1,12 +1,10 @@
 //! From the OCI runtime spec to a [`Plan`]: done in the daemon, where paths of the host mean what they say.
 
-use crate::plan::{
-    CapabilityPlan, DevicePlan, InitPlan, LogPlan, MountPlan, Mounted, Plan, StdioPlan,
-};
+use crate::capabilities::CapSets;
+use crate::plan::{DevicePlan, InitPlan, LogPlan, MountPlan, Mounted, Plan, StdioPlan};
 use crate::spawn::{StartError, StartRequest};
-use oci_spec::runtime::{Capability, LinuxDeviceType, LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, Mount, Spec};
 use rustix::mount::OpenTreeFlags;
-use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -166,6 +164,7 @@ fn init_plan(spec: &Spec, netns: Option<usize>, fds: &mut Fds) -> Result<InitPla
         new_namespaces: namespaces.new,
         new_cgroup_namespace: namespaces.cgroup,
         join: namespaces.join,
+        join_pid: namespaces.join_pid,
         hostname: spec.hostname().clone(),
         domainname: spec.domainname().clone(),
         mounts: spec
@@ -181,7 +180,14 @@ fn init_plan(spec: &Spec, netns: Option<usize>, fds: &mut Fds) -> Result<InitPla
             .root()
             .as_ref()
             .is_some_and(|root| root.readonly() == Some(true)),
-        root_propagation: linux.rootfs_propagation().as_deref().map_or(0, propagation),
+        root_propagation: linux.rootfs_propagation().as_deref().map_or(0, |name| {
+            let recursive = if name.starts_with('r') {
+                libc::MS_REC
+            } else {
+                0
+            };
+            propagation(name) | recursive
+        }),
         rlimits: rlimits(process)?,
         oom_score_adj: process.oom_score_adj(),
         no_new_privileges: process.no_new_privileges() == Some(true),
@@ -189,13 +195,7 @@ fn init_plan(spec: &Spec, netns: Option<usize>, fds: &mut Fds) -> Result<InitPla
         capabilities: process
             .capabilities()
             .as_ref()
-            .map(|c| CapabilityPlan {
-                bounding: mask(c.bounding()),
-                effective: mask(c.effective()),
-                permitted: mask(c.permitted()),
-                inheritable: mask(c.inheritable()),
-                ambient: mask(c.ambient()),
-            })
+            .map(|sets| CapSets::from(sets).into())
             .unwrap_or_default(),
         uid: user.uid(),
         gid: user.gid(),
@@ -207,24 +207,12 @@ fn init_plan(spec: &Spec, netns: Option<usize>, fds: &mut Fds) -> Result<InitPla
     })
 }
 
-/// The bits of a capability set.
-fn mask(set: &Option<HashSet<Capability>>) -> u64 {
-    let number = |capability: &Capability| -> Option<u8> {
-        let name = serde_json::to_value(capability).ok()?;
-        let name: caps::Capability = name.as_str()?.parse().ok()?;
-        Some(name.index())
-    };
-    set.iter()
-        .flatten()
-        .filter_map(number)
-        .fold(0, |bits, n| bits | 1 << n)
-}
-
 #[derive(Debug, Default)]
 struct Namespaces {
     new: u64,
     cgroup: bool,
     join: Vec<usize>,
+    join_pid: Option<usize>,
     /// Kinds that are not the host's.
     own: Vec<LinuxNamespaceType>,
 }
@@ -241,7 +229,12 @@ fn namespaces(spec: &Spec, netns: Option<usize>, fds: &mut Fds) -> Result<Namesp
         if let Some(path) = namespace.path() {
             let file = std::fs::File::open(path)
                 .map_err(|e| failed(format!("open the namespace {}", path.display()), e))?;
-            out.join.push(fds.add(file));
+            let file = fds.add(file);
+            if kind == LinuxNamespaceType::Pid {
+                out.join_pid = Some(file);
+            } else {
+                out.join.push(file);
+            }
             continue;
         }
         let flag = match kind {
@@ -352,7 +345,7 @@ fn device(device: &oci_spec::runtime::LinuxDevice) -> DevicePlan {
     }
 }
 
-/// MS_* bits of a propagation's name; `r` in front is always meant.
+/// MS_* bits of a propagation's name, with or without `r` in front.
 fn propagation(name: &str) -> u64 {
     match name.strip_prefix('r').unwrap_or(name) {
         "private" => libc::MS_PRIVATE,
@@ -360,6 +353,15 @@ fn propagation(name: &str) -> u64 {
         "shared" => libc::MS_SHARED,
         "unbindable" => libc::MS_UNBINDABLE,
         _ => 0,
+    }
+}
+
+/// What mount_setattr(2) wants cleared before it sets another mode of access times.
+fn access_time_cleared(attributes: u64) -> u64 {
+    if attributes & libc::MOUNT_ATTR__ATIME == 0 {
+        0
+    } else {
+        libc::MOUNT_ATTR__ATIME
     }
 }
 
@@ -419,10 +421,17 @@ fn mount_plan(mount: &Mount, fds: &mut Fds) -> Result<MountPlan, StartError> {
             tree.as_fd(),
             plan.attributes_recursive,
             plan.attributes,
-            0,
+            access_time_cleared(plan.attributes),
             0,
         )
-        .and_then(|()| crate::sys::mount_setattr(tree.as_fd(), true, 0, 0, plan.propagation))
+        .and_then(|()| {
+            // Never the host's own group of mounts unless it is asked for: what is mounted below would show there.
+            let propagation = match plan.propagation {
+                0 => libc::MS_PRIVATE,
+                given => given,
+            };
+            crate::sys::mount_setattr(tree.as_fd(), true, 0, 0, propagation)
+        })
         .map_err(|e| failed(format!("options of {}", plan.destination), e))?;
         plan.what = Mounted::Bind {
             mount: fds.add(tree),

@@ -2,6 +2,7 @@
 //!
 //! The daemon writes it (postcard) into a memfd; descriptors travel beside it and are named by their index.
 
+use crate::capabilities::CapSets;
 use crate::spawn::Streams;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,8 @@ pub(crate) struct InitPlan {
     pub(crate) new_namespaces: u64,
     /// Namespaces to join by setns, in order.
     pub(crate) join: Vec<Fd>,
+    /// A PID namespace, which the shim enters for its child: a process never changes its own.
+    pub(crate) join_pid: Option<Fd>,
     /// A cgroup namespace is entered after the cgroup.
     pub(crate) new_cgroup_namespace: bool,
     pub(crate) hostname: Option<String>,
@@ -85,6 +88,30 @@ pub(crate) struct CapabilityPlan {
     pub(crate) permitted: u64,
     pub(crate) inheritable: u64,
     pub(crate) ambient: u64,
+}
+
+impl From<CapSets> for CapabilityPlan {
+    fn from(sets: CapSets) -> Self {
+        Self {
+            bounding: sets.bounding,
+            effective: sets.effective,
+            permitted: sets.permitted,
+            inheritable: sets.inheritable,
+            ambient: sets.ambient,
+        }
+    }
+}
+
+impl From<CapabilityPlan> for CapSets {
+    fn from(plan: CapabilityPlan) -> Self {
+        Self {
+            bounding: plan.bounding,
+            effective: plan.effective,
+            permitted: plan.permitted,
+            inheritable: plan.inheritable,
+            ambient: plan.ambient,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

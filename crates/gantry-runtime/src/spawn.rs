@@ -135,8 +135,29 @@ impl Spawner {
 
     /// Starts a container; blocks (call it on a blocking thread) until its program is executed or has failed.
     pub fn start(&self, request: StartRequest<'_>) -> Result<Started, StartError> {
+        let run_dir = request.run_dir;
+        let started = self.start_in(request);
+        if started.is_err() {
+            for file in ["shim.sock", "init.pid", "shim.pid"] {
+                // Not there is fine: how far the start came is not known here.
+                let _ = std::fs::remove_file(run_dir.join(file));
+            }
+        }
+        started
+    }
+
+    fn start_in(&self, request: StartRequest<'_>) -> Result<Started, StartError> {
         let Compiled { plan, fds, watch } = crate::compile::compile(request)?;
-        let lost = |e: io::Error| StartError::Lost(e.to_string());
+        let lost = |e: io::Error| {
+            let cgroup = crate::cgroup::Cgroup {
+                path: plan.cgroup_path.clone(),
+            };
+            // The shim cannot clear up after itself any more.
+            match cgroup.destroy() {
+                Ok(()) => StartError::Lost(e.to_string()),
+                Err(left) => StartError::Lost(format!("{e}; its cgroup is left: {left}")),
+            }
+        };
         let bytes = postcard::to_stdvec(&plan).map_err(|e| StartError::Lost(e.to_string()))?;
         let memfd = memfd(&bytes).map_err(lost)?;
         let (reply, theirs) = socketpair(
@@ -190,6 +211,8 @@ impl Spawner {
         if send(&process.socket, memfd, reply, fds).is_ok() {
             return Ok(());
         }
+        // Dead, or in the middle of a request that cannot be finished. The shims do not depend on it.
+        let _ = process.child.kill();
         let _ = process.child.wait();
         *process = launch(&self.options.program)?;
         send(&process.socket, memfd, reply, fds)

@@ -58,6 +58,9 @@ fn serve(requests: BorrowedFd<'_>) -> io::Result<()> {
             .into(),
     };
     own_mount_namespace(hierarchies)?;
+    // The last to go when memory is short; a container's own score is set by its init. Not root of the machine: as it is.
+    let _ = protect_from_oom(&host);
+    let _ = rustix::thread::set_name(c"gantry-spawner");
     sys::ignore_signals();
     // The daemon waits for this before it goes on.
     wire::send(requests, b"ready", &[])?;
@@ -77,6 +80,14 @@ fn serve(requests: BorrowedFd<'_>) -> io::Result<()> {
             Err(error) => refuse(reply.as_fd(), &error),
         }
     }
+}
+
+fn protect_from_oom(host: &Host) -> io::Result<()> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat(&host.proc, "self/oom_score_adj", flags, Mode::empty())?;
+    rustix::io::write(&file, b"-999")?;
+    Ok(())
 }
 
 fn decode(plan: &OwnedFd, fds: Vec<OwnedFd>, reply: OwnedFd) -> Result<Arrived, (OwnedFd, String)> {

@@ -7,12 +7,26 @@ use crate::sys::{self, wire};
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 const PR_SET_KEEPCAPS: i32 = libc::PR_SET_KEEPCAPS;
 
-/// Becomes the program.
-pub(super) fn exec(init: &InitPlan, sync: BorrowedFd<'_>) -> Result<Infallible, Failed> {
+/// Becomes the program, or tells why not. Never comes back: what the caller owns is closed here.
+pub(super) fn exec(init: &InitPlan, sync: OwnedFd) -> ! {
+    // No descriptor of the host's is open from here on, so that neither the working directory nor the program can be
+    // reached through /proc/self/fd (CVE-2024-21626).
+    let sync = match sys::keep_only(sync) {
+        Ok(sync) => sync,
+        Err(_) => sys::exit(1),
+    };
+    let failure = match steps(init, sync) {
+        Err(failure) => failure,
+        Ok(never) => match never {},
+    };
+    super::tell(sync, failure)
+}
+
+fn steps(init: &InitPlan, sync: BorrowedFd<'_>) -> Result<Infallible, Failed> {
     for (resource, soft, hard) in &init.rlimits {
         sys::set_rlimit(*resource, *soft, *hard)
             .step(|| format!("set resource limit {resource}"))?;
@@ -24,13 +38,8 @@ pub(super) fn exec(init: &InitPlan, sync: BorrowedFd<'_>) -> Result<Infallible, 
         // Without no_new_privs the filter needs CAP_SYS_ADMIN, which is dropped below.
         load_seccomp(init)?;
     }
-    let sets = CapSets {
-        bounding: init.capabilities.bounding,
-        effective: init.capabilities.effective,
-        permitted: init.capabilities.permitted,
-        inheritable: init.capabilities.inheritable,
-        ambient: init.capabilities.ambient,
-    };
+    sys::new_session_keyring();
+    let sets = CapSets::from(init.capabilities);
     let step = || "set the capabilities".to_owned();
     sets.apply_bounding().step(step)?;
     sys::prctl(PR_SET_KEEPCAPS, 1).step(step)?;
@@ -41,7 +50,7 @@ pub(super) fn exec(init: &InitPlan, sync: BorrowedFd<'_>) -> Result<Infallible, 
     sys::prctl(PR_SET_KEEPCAPS, 0).step(step)?;
     sets.apply().step(step)?;
     if let Err(error) = entered {
-        rustix::process::chdir(init.cwd.as_str()).map_err(|_| {
+        enter(&init.cwd).map_err(|_| {
             failed(
                 format!("chdir to cwd (\"{}\") set in config.json failed", init.cwd),
                 error,
@@ -55,11 +64,11 @@ pub(super) fn exec(init: &InitPlan, sync: BorrowedFd<'_>) -> Result<Infallible, 
     // The end of the sync socket now means that the program runs.
     wire::send(sync, b"x", &[]).step(|| "tell of the exec".into())?;
     let error = sys::execve(&path, &args, &env);
-    Err(exec_failure(
-        &init.args[0],
-        path.to_string_lossy().as_ref(),
-        &error,
-    ))
+    // COMPAT: runc has told its success by then; what the kernel refuses only now (a wrong format, a missing
+    // interpreter) its init prints to the container's stderr, and ends with 255.
+    let words = format!("exec {}: {}\n", path.to_string_lossy(), words(&error));
+    let _ = rustix::io::write(rustix::stdio::stderr(), words.as_bytes());
+    sys::exit(255)
 }
 
 fn load_seccomp(init: &InitPlan) -> Result<(), Failed> {
@@ -69,15 +78,13 @@ fn load_seccomp(init: &InitPlan) -> Result<(), Failed> {
     }
 }
 
-/// Goes to the working directory, which is made where it is missing.
+/// Goes to the working directory, which is made where it is missing. Links in it lead nowhere but inside the root.
 fn enter(cwd: &str) -> io::Result<()> {
-    match rustix::process::chdir(cwd) {
-        Err(rustix::io::Errno::NOENT) => {
-            std::fs::create_dir_all(cwd)?;
-            Ok(rustix::process::chdir(cwd)?)
-        }
-        other => Ok(other?),
-    }
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty())?;
+    let directory = super::targets::directory(root.as_fd(), cwd)?;
+    Ok(rustix::process::fchdir(directory)?)
 }
 
 type Program = (CString, Vec<CString>, Vec<CString>);
@@ -101,12 +108,63 @@ fn refuse(exit_code: i32, message: String) -> Failed {
     Failed::Exec { exit_code, message }
 }
 
-/// The program's path: as given when it has a slash, else by the container's PATH. The words are runc's.
+/// The message of an error as Go words it.
+fn words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => "no such file or directory".to_owned(),
+        Some(libc::ENOTDIR) => "not a directory".to_owned(),
+        Some(libc::EACCES) => "permission denied".to_owned(),
+        Some(libc::EPERM) => "operation not permitted".to_owned(),
+        Some(libc::ENOEXEC) => "exec format error".to_owned(),
+        Some(libc::ELOOP) => "too many levels of symbolic links".to_owned(),
+        Some(libc::ENAMETOOLONG) => "file name too long".to_owned(),
+        Some(libc::E2BIG) => "argument list too long".to_owned(),
+        Some(libc::ETXTBSY) => "text file busy".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Why a path cannot be executed.
+#[derive(Debug)]
+enum Unfit {
+    Missing(io::Error),
+    Directory,
+    Denied(io::Error),
+}
+
+fn check(path: &str) -> Result<(), Unfit> {
+    use rustix::fs::{Access, AtFlags, CWD};
+    let meta = std::fs::metadata(path).map_err(Unfit::Missing)?;
+    if meta.is_dir() {
+        return Err(Unfit::Directory);
+    }
+    rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
+        .map_err(|e| Unfit::Denied(e.into()))
+}
+
+/// The program's path: as given when it has a slash, else by the container's PATH. The words are runc's (Go's
+/// `exec.LookPath`).
 fn look_up(init: &InitPlan) -> Result<String, Failed> {
     let name = init.args[0].as_str();
     if name.contains('/') {
-        check(name).map_err(|error| exec_failure(name, name, &error))?;
-        return Ok(name.to_owned());
+        return match check(name) {
+            Ok(()) => Ok(name.to_owned()),
+            Err(Unfit::Missing(error)) => {
+                let denied = error.kind() == io::ErrorKind::PermissionDenied;
+                let why = words(&error);
+                Err(refuse(
+                    if denied { 126 } else { 127 },
+                    format!("exec: \"{name}\": stat {name}: {why}"),
+                ))
+            }
+            Err(Unfit::Directory) => Err(refuse(
+                126,
+                format!("exec: \"{name}\": is a directory: permission denied"),
+            )),
+            Err(Unfit::Denied(error)) => {
+                Err(refuse(126, format!("exec: \"{name}\": {}", words(&error))))
+            }
+        };
     }
     let path = init
         .env
@@ -114,56 +172,15 @@ fn look_up(init: &InitPlan) -> Result<String, Failed> {
         .rev()
         .find_map(|entry| entry.strip_prefix("PATH="))
         .unwrap_or("");
-    let mut denied = false;
-    for dir in path.split(':') {
-        let candidate = format!("{}/{name}", if dir.is_empty() { "." } else { dir });
-        match check(&candidate) {
-            Ok(()) => return Ok(candidate),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => denied = true,
-            Err(_) => {}
+    for dir in path.split(':').filter(|dir| !dir.is_empty()) {
+        let candidate = format!("{}/{name}", dir.trim_end_matches('/'));
+        if !name.is_empty() && check(&candidate).is_ok() {
+            return Ok(candidate);
         }
     }
-    if denied {
-        return Err(refuse(126, format!("exec: \"{name}\": permission denied")));
-    }
+    // COMPAT: also where a file of that name is there but not executable, as Go says it.
     Err(refuse(
         127,
         format!("exec: \"{name}\": executable file not found in $PATH"),
     ))
-}
-
-/// Whether a path can be executed.
-fn check(path: &str) -> io::Result<()> {
-    use rustix::fs::{Access, AtFlags, CWD};
-    let meta = std::fs::metadata(path)?;
-    if meta.is_dir() {
-        return Err(io::Error::from_raw_os_error(libc::EISDIR));
-    }
-    rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?;
-    Ok(())
-}
-
-fn exec_failure(name: &str, path: &str, error: &io::Error) -> Failed {
-    let words = match error.raw_os_error() {
-        Some(libc::ENOENT) if name == path => {
-            return refuse(
-                127,
-                format!("exec: \"{name}\": stat {name}: no such file or directory"),
-            );
-        }
-        Some(libc::ENOENT) => {
-            return refuse(127, format!("exec {path}: no such file or directory"));
-        }
-        Some(libc::ENOTDIR) => {
-            return refuse(
-                127,
-                format!("exec: \"{name}\": stat {name}: not a directory"),
-            );
-        }
-        Some(libc::EACCES | libc::EPERM) => "permission denied",
-        Some(libc::EISDIR) => "is a directory: permission denied",
-        Some(libc::ENOEXEC) => return refuse(126, format!("exec {path}: exec format error")),
-        _ => return refuse(126, format!("exec {path}: {error}")),
-    };
-    refuse(126, format!("exec: \"{name}\": {words}"))
 }

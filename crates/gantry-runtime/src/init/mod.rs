@@ -19,6 +19,8 @@ pub(crate) struct Birth<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) fds: &'a [OwnedFd],
     pub(crate) cgroup: &'a CgroupHandle,
+    /// The host's `/proc`.
+    pub(crate) proc: BorrowedFd<'a>,
     /// stdin, stdout, stderr; none with a terminal.
     pub(crate) stdio: Option<[OwnedFd; 3]>,
     pub(crate) sync: OwnedFd,
@@ -56,12 +58,17 @@ pub(crate) fn run(birth: Birth<'_>) -> ! {
         Err(_) => sys::exit(1),
     };
     let Err(failure) = become_program(birth);
+    tell(sync.as_fd(), failure)
+}
+
+/// Tells why there is no program, and ends.
+fn tell(sync: BorrowedFd<'_>, failure: Failed) -> ! {
     let reply = match failure {
         Failed::Setup { step, message } => Reply::Setup { step, message },
         Failed::Exec { exit_code, message } => Reply::Exec { exit_code, message },
     };
     if let Ok(bytes) = postcard::to_stdvec(&reply) {
-        let _ = wire::send(sync.as_fd(), &bytes, &[]);
+        let _ = wire::send(sync, &bytes, &[]);
     }
     sys::exit(1)
 }
@@ -71,11 +78,16 @@ fn become_program(birth: Birth<'_>) -> Result<std::convert::Infallible, Failed> 
         plan,
         fds,
         cgroup,
+        proc,
         stdio,
         sync,
     } = birth;
     let init = &plan.init;
+    // Until the exec nobody who shares a PID namespace may reach the host's files through this process.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     sys::reset_signals();
+    // The spawner's own score protects it; the container never inherits that.
+    set_oom_score(proc, init.oom_score_adj.unwrap_or(0))?;
     cgroup
         .join_self(cgroup.v2_dir().is_some())
         .step(|| "enter the cgroup".into())?;
@@ -97,14 +109,20 @@ fn become_program(birth: Birth<'_>) -> Result<std::convert::Infallible, Failed> 
         mounts::write_in(&root, &format!("proc/sys/{name}"), value)
             .step(|| format!("set sysctl {name}"))?;
     }
-    if let Some(score) = init.oom_score_adj {
-        mounts::write_in(&root, "proc/self/oom_score_adj", &score.to_string())
-            .step(|| "set the OOM score".into())?;
-    }
     mounts::protect(&root, init)?;
     root.pivot(init)?;
+    drop(root);
     take_stdio(stdio, plan)?;
-    exec::exec(init, sync.as_fd())
+    exec::exec(init, sync)
+}
+
+fn set_oom_score(proc: BorrowedFd<'_>, score: i32) -> Result<(), Failed> {
+    let step = || "set the OOM score".to_owned();
+    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+    let mode = rustix::fs::Mode::empty();
+    let file = rustix::fs::openat(proc, "self/oom_score_adj", flags, mode).step(step)?;
+    rustix::io::write(&file, score.to_string().as_bytes()).step(step)?;
+    Ok(())
 }
 
 fn join_namespaces(init: &crate::plan::InitPlan, fds: &[OwnedFd]) -> Result<(), Failed> {

@@ -28,6 +28,8 @@ impl Root {
             MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
         )
         .step(step)?;
+        // A clone of a shared mount is of the host's peer group: what is mounted in it would show on the host.
+        sys::mount_setattr(mount, true, 0, 0, libc::MS_PRIVATE).step(step)?;
         move_mount(
             mount,
             "",
@@ -56,8 +58,7 @@ impl Root {
         unmount(".", UnmountFlags::DETACH).step(step)?;
         rustix::process::chdir("/").step(step)?;
         if init.root_propagation != 0 {
-            let flags = MountPropagationFlags::from_bits_retain(init.root_propagation as u32)
-                | MountPropagationFlags::REC;
+            let flags = MountPropagationFlags::from_bits_retain(init.root_propagation as u32);
             mount_change("/", flags).step(step)?;
         }
         Ok(())
@@ -121,7 +122,12 @@ fn one(root: &Root, plan: &Plan, fds: &[OwnedFd], mount: &MountPlan) -> io::Resu
             options,
         } => {
             let made = new_file_system(kind, source, options, mount.attributes)?;
-            put(made.as_fd(), targets::directory(root.fd(), place)?.as_fd())?;
+            let target = if matches!(kind.as_str(), "proc" | "sysfs") {
+                targets::plain_directory(root.fd(), place)?
+            } else {
+                targets::directory(root.fd(), place)?
+            };
+            put(made.as_fd(), target.as_fd())?;
         }
         Mounted::Bind {
             mount: index,

@@ -10,13 +10,34 @@ fn resolve(root: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> Resul
         "" => ".",
         other => other,
     };
-    openat2(
+    loop {
+        let opened = openat2(
+            root,
+            path,
+            flags | OFlags::CLOEXEC,
+            mode,
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        );
+        // AGAIN: something was renamed or mounted on the machine while `..` was looked up.
+        if !matches!(opened, Err(Errno::AGAIN | Errno::INTR)) {
+            return opened;
+        }
+    }
+}
+
+/// A [`directory`] that is no link and is reached through none: the place of `/proc` and `/sys`, whose content is
+/// trusted later.
+pub(super) fn plain_directory(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    directory(root, path)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let plain = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    Ok(openat2(
         root,
-        path,
-        flags | OFlags::CLOEXEC,
-        mode,
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )
+        path.trim_start_matches('/'),
+        flags,
+        Mode::empty(),
+        plain,
+    )?)
 }
 
 /// Opens what is there.

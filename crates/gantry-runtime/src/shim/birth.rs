@@ -114,6 +114,55 @@ pub(super) fn bring_up(
         }
     };
     let started_at = SystemTime::now();
+    let kill = pidfd.try_clone();
+    let running = supervise(
+        plan,
+        fds,
+        host,
+        cgroup.clone(),
+        handle,
+        (pid, pidfd, ends, master),
+    );
+    let (running, shim_pid) = match running {
+        Ok(running) => running,
+        Err(reply) => {
+            if let Ok(pidfd) = kill {
+                end(pidfd.as_fd());
+            }
+            let _ = cgroup.destroy();
+            return Err(reply);
+        }
+    };
+    steps.done("supervision");
+    Ok((
+        running,
+        Reply::Started {
+            pid,
+            shim_pid,
+            started_at,
+            timings: steps.taken,
+        },
+    ))
+}
+
+/// Kills the container's first process and waits for its end.
+fn end(pidfd: BorrowedFd<'_>) {
+    let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
+    let _ = rustix::process::waitid(
+        rustix::process::WaitId::PidFd(pidfd),
+        rustix::process::WaitIdOptions::EXITED,
+    );
+}
+
+/// Takes what supervision needs and writes the PID files.
+fn supervise(
+    plan: Plan,
+    fds: Vec<OwnedFd>,
+    host: Host,
+    cgroup: Cgroup,
+    handle: CgroupHandle,
+    (pid, pidfd, ends, master): Born,
+) -> Result<(Running, u32), Reply> {
     let mut fds: Vec<Option<OwnedFd>> = fds.into_iter().map(Some).collect();
     let mut take = |index: usize| {
         fds.get_mut(index)
@@ -170,22 +219,8 @@ pub(super) fn bring_up(
     };
     note("init.pid", pid)
         .and_then(|()| note("shim.pid", shim_pid))
-        .map_err(|e| {
-            let _ =
-                rustix::process::pidfd_send_signal(&running.pidfd, rustix::process::Signal::KILL);
-            let _ = running.cgroup.destroy();
-            setup("write the PID files", e)
-        })?;
-    steps.done("supervision");
-    Ok((
-        running,
-        Reply::Started {
-            pid,
-            shim_pid,
-            started_at,
-            timings: steps.taken,
-        },
-    ))
+        .map_err(|e| setup("write the PID files", e))?;
+    Ok((running, shim_pid))
 }
 
 /// Field 22 of `/proc/<pid>/stat`: clock ticks since boot (proc(5)).
@@ -246,6 +281,13 @@ fn give_birth(
         None,
     )
     .map_err(|e| setup("make the sync socket", io::Error::from(e)))?;
+    if let Some(index) = plan.init.join_pid {
+        rustix::thread::move_into_link_name_space(
+            fds[index].as_fd(),
+            Some(rustix::thread::LinkNameSpaceType::ProcessID),
+        )
+        .map_err(|e| setup("join the PID namespace", io::Error::from(e)))?;
+    }
     // SAFETY: the shim has one thread.
     let forked = unsafe { sys::clone3(plan.init.new_namespaces, handle.v2_dir()) };
     let (pid, pidfd) = match forked.map_err(|e| setup("make the container's first process", e))? {
@@ -254,6 +296,7 @@ fn give_birth(
             plan,
             fds,
             cgroup: handle,
+            proc: host.proc.as_fd(),
             stdio: (!plan.stdio.tty).then_some(theirs),
             sync: childs,
         }),
@@ -266,11 +309,7 @@ fn give_birth(
             Ok((pid, pidfd, ends, master))
         }
         Err(reply) => {
-            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
-            let _ = rustix::process::waitid(
-                rustix::process::WaitId::PidFd(pidfd.as_fd()),
-                rustix::process::WaitIdOptions::EXITED,
-            );
+            end(pidfd.as_fd());
             Err(reply)
         }
     }

@@ -15,6 +15,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub(crate) fn main(arrived: Result<Arrived, (OwnedFd, String)>, host: Host) -> ! {
     sys::keep_children();
     let _ = rustix::process::setsid();
+    // The daemon's log is not kept open by what outlives the daemon.
+    let _ = rustix::stdio::dup2_stderr(&host.null);
+    let _ = rustix::thread::set_name(c"gantry-shim");
     let arrived = match arrived {
         Ok(arrived) => arrived,
         Err((reply, why)) => {

@@ -16,6 +16,9 @@ const STDIN_BUFFER: usize = 64 << 10;
 /// How long output may still come from processes outside of the container's PID namespace after its end.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// The longest wait of one turn after the end.
+const WAIT: Duration = Duration::from_millis(200);
+
 /// The three ways in which a descriptor of the loop is looked at again after poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -108,8 +111,11 @@ impl Loop {
         if !self.running.own_pids {
             let _ = self.running.cgroup.kill_all();
         }
-        while !self.running.outputs.all_closed() && Instant::now() < until {
-            self.turn(false, Some(until));
+        // A slow client holds the output up; that time does not count (one that takes nothing is cut off).
+        while !self.running.outputs.all_closed()
+            && (Instant::now() < until || self.clients.iter().any(Client::is_full))
+        {
+            self.turn(false, Some(until.max(Instant::now() + WAIT)));
         }
         self.finish(exit);
     }
@@ -228,9 +234,10 @@ impl Loop {
     }
 
     fn accept(&mut self) {
-        while let Ok(socket) =
-            rustix::net::accept_with(&self.running.listener, rustix::net::SocketFlags::CLOEXEC)
-        {
+        while let Ok(socket) = rustix::net::accept_with(
+            &self.running.listener,
+            rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK,
+        ) {
             self.pending.push(socket);
         }
     }

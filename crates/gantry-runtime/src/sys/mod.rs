@@ -3,7 +3,7 @@
 pub(crate) mod wire;
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 /// clone(2); the constant of libc is too narrow for it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -108,6 +108,34 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
         )
     })?;
     Ok(())
+}
+
+/// Closes every descriptor but stdio and this one, which moves to number 3. For a process that only executes or ends
+/// from here on (`exit` runs no destructors): values that owned the others must never be dropped.
+pub(crate) fn keep_only(fd: OwnedFd) -> io::Result<BorrowedFd<'static>> {
+    let old = fd.into_raw_fd();
+    // SAFETY: see above: nothing that owned the descriptors closed here is used or dropped afterwards.
+    unsafe {
+        if old == 3 {
+            check(libc::c_long::from(libc::fcntl(
+                3,
+                libc::F_SETFD,
+                libc::FD_CLOEXEC,
+            )))?;
+        } else {
+            check(libc::c_long::from(libc::dup3(old, 3, libc::O_CLOEXEC)))?;
+        }
+        close_range(4, u32::MAX);
+        Ok(BorrowedFd::borrow_raw(3))
+    }
+}
+
+/// A session keyring of the container's own, so that it does not share the daemon's.
+pub(crate) fn new_session_keyring() {
+    const JOIN_SESSION_KEYRING: libc::c_int = 1;
+    let anonymous = std::ptr::null::<libc::c_char>();
+    // SAFETY: a null name asks for an anonymous keyring. A kernel without keys refuses, which is as good.
+    unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, anonymous) };
 }
 
 /// Closes descriptors by number (close_range(2)).

@@ -112,8 +112,12 @@ impl Place {
     }
 
     pub(crate) fn start(&mut self) -> Result<Started, StartError> {
+        self.start_by(spawner())
+    }
+
+    pub(crate) fn start_by(&mut self, spawner: &Spawner) -> Result<Started, StartError> {
         let rootfs = clone_of(&self.root());
-        spawner().start(StartRequest {
+        spawner.start(StartRequest {
             id: &self.id,
             spec: &self.spec,
             rootfs,

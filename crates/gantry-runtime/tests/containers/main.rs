@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod confinement;
 mod kit;
 mod process;
 mod streams;
@@ -14,6 +15,9 @@ fn main() -> ExitCode {
     if name == "gantry-spawner" {
         gantry_runtime::spawner::spawner_main();
     }
+    if name == "/sbin/docker-init" {
+        gantry_runtime::pid1::init_main();
+    }
     assert!(
         rustix::process::geteuid().is_root(),
         "these tests make containers: run them as root"
@@ -21,5 +25,6 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(process::all());
     trials.extend(streams::all());
+    trials.extend(confinement::all());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
