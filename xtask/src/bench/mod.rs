@@ -1,0 +1,206 @@
+//! `cargo xtask bench`: Gantry beside Docker Engine and Podman, on this machine.
+//!
+//! The engines take turns within each measure, so that what the machine does meanwhile falls on all alike.
+//! Docker and Podman come from the tree that the peers script makes (`PEERS`, or its default folder), or
+//! from the command line: `--engine docker=/usr/bin/docker`.
+
+mod engine;
+mod gantry;
+mod peers;
+mod table;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{binary, debian};
+use engine::{Engine, IMAGE};
+use table::{Samples, Table};
+
+const USAGE: &str = "Usage: cargo xtask bench [OPTIONS]
+
+  --runs N             runs of each measure for each engine (20)
+  --containers N       idle containers for the memory of one (30)
+  --engine NAME=CMD    measure the engine that this client command talks to (repeatable)
+  --alone              Gantry alone
+  --binary FILE        measure this binary instead of building one";
+
+struct Options {
+    runs: usize,
+    containers: usize,
+    engines: Vec<(String, String)>,
+    alone: bool,
+    binary: Option<PathBuf>,
+}
+
+fn options(args: &[String]) -> Result<Options> {
+    let mut options = Options {
+        runs: 20,
+        containers: 30,
+        engines: Vec::new(),
+        alone: false,
+        binary: None,
+    };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().context(format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--runs" => options.runs = value()?.parse::<usize>()?.max(1),
+            "--containers" => options.containers = value()?.parse::<usize>()?.max(1),
+            "--engine" => {
+                let (name, command) = value()?
+                    .split_once('=')
+                    .context("--engine is NAME=COMMAND")?;
+                options.engines.push((name.to_owned(), command.to_owned()));
+            }
+            "--alone" => options.alone = true,
+            "--binary" => options.binary = Some(value()?.into()),
+            _ => bail!("unknown option {arg}\n\n{USAGE}"),
+        }
+    }
+    Ok(options)
+}
+
+/// Measures and prints the table.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let options = options(args)?;
+    debian::require_root("the bench")?;
+    debian::need(&[("busybox", "busybox-static"), ("tar", "tar")])?;
+    let binary = match &options.binary {
+        Some(file) => file.clone(),
+        None => binary::build()?,
+    };
+    let work = tempfile::Builder::new().prefix("gantry-bench-").tempdir()?;
+    let rootfs = engine::busybox_tar(work.path())?;
+
+    let peers = if options.alone {
+        None
+    } else {
+        peers::Peers::find()?
+    };
+    let mut engines: Vec<Box<dyn Engine>> =
+        vec![Box::new(gantry::Gantry::start(&binary, work.path())?)];
+    for (name, command) in &options.engines {
+        engines.push(Box::new(peers::Named::new(name, command)));
+    }
+    if let Some(peers) = &peers {
+        engines.extend(peers.engines()?);
+    }
+    for engine in &engines {
+        engine
+            .import(&rootfs)
+            .with_context(|| format!("{} cannot import the image", engine.name()))?;
+    }
+    let result = measure(&mut engines, &options);
+    for engine in &engines {
+        engine.client(&["rmi", IMAGE]).output().ok();
+    }
+    println!("{}", result?);
+    Ok(())
+}
+
+fn measure(engines: &mut [Box<dyn Engine>], options: &Options) -> Result<Table> {
+    let names = engines.iter().map(|engine| engine.name()).collect();
+    let mut table = Table::new(names);
+    let commands: [(&str, &[&str]); 3] = [
+        (
+            "run --rm busybox true, bridge network",
+            &["run", "--rm", IMAGE, "true"],
+        ),
+        (
+            "run --rm --network none busybox true",
+            &["run", "--rm", "--network", "none", IMAGE, "true"],
+        ),
+        ("client alone (--version)", &["--version"]),
+    ];
+    for (title, words) in commands {
+        eprintln!("{title} ...");
+        table.times(title, alternate(engines, options.runs, words)?);
+    }
+    eprintln!("daemon at rest ...");
+    let rest: Vec<Option<u64>> = engines
+        .iter()
+        .map(|engine| engine.memory())
+        .collect::<Result<_>>()?;
+    table.amounts("daemon at rest, PSS", "MB", scaled(&rest, 1e6));
+    eprintln!("idle containers ...");
+    let mut idle = Vec::new();
+    for (engine, rest) in engines.iter().zip(&rest) {
+        idle.push(per_container(engine.as_ref(), *rest, options.containers)?);
+    }
+    table.amounts("per idle container, PSS", "KB", scaled(&idle, 1e3));
+    table.amounts(
+        "programs on disk",
+        "MB",
+        engines
+            .iter()
+            .map(|engine| engine.size().map(|size| size as f64 / 1e6))
+            .collect(),
+    );
+    eprintln!("daemon start to first ping ...");
+    let mut starts = Vec::new();
+    for engine in engines {
+        starts.push(engine.restarts(options.runs)?.map(Samples::new));
+    }
+    table.times("daemon start to first ping", starts);
+    Ok(table)
+}
+
+/// Times the command, the engines in turn; a first round warms up and is not counted.
+fn alternate(
+    engines: &[Box<dyn Engine>],
+    runs: usize,
+    words: &[&str],
+) -> Result<Vec<Option<Samples>>> {
+    let mut times: Vec<Vec<Duration>> = vec![Vec::new(); engines.len()];
+    for round in 0..=runs {
+        for (engine, times) in engines.iter().zip(&mut times) {
+            let time = engine::timed(engine.client(words))
+                .with_context(|| format!("{}: {}", engine.name(), words.join(" ")))?;
+            if round > 0 {
+                times.push(time);
+            }
+        }
+    }
+    Ok(times
+        .into_iter()
+        .map(|times| Some(Samples::new(times)))
+        .collect())
+}
+
+/// What one idle container costs in its supervision: all of the engine's processes, before and with containers.
+fn per_container(engine: &dyn Engine, rest: Option<u64>, count: usize) -> Result<Option<u64>> {
+    let Some(rest) = rest else { return Ok(None) };
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let args = ["run", "-d", "--network", "none", IMAGE, "sleep", "1000"];
+        match engine::output(engine.client(&args)) {
+            Ok(id) => ids.push(id),
+            Err(error) => {
+                remove(engine, &ids)?;
+                return Err(error);
+            }
+        }
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let with = engine.memory();
+    remove(engine, &ids)?;
+    Ok(with?.map(|with| with.saturating_sub(rest) / count as u64))
+}
+
+fn remove(engine: &dyn Engine, ids: &[String]) -> Result<()> {
+    let mut args = vec!["rm", "-f"];
+    args.extend(ids.iter().map(String::as_str));
+    if !ids.is_empty() {
+        engine::output(engine.client(&args))?;
+    }
+    Ok(())
+}
+
+fn scaled(values: &[Option<u64>], unit: f64) -> Vec<Option<f64>> {
+    values
+        .iter()
+        .map(|value| value.map(|value| value as f64 / unit))
+        .collect()
+}

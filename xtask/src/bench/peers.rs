@@ -1,0 +1,219 @@
+//! Docker Engine and Podman, from the tree that the peers script makes, and engines named on the command line.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::engine::{self, Engine};
+use crate::binary;
+
+/// Programs of Docker Engine and of Podman, for their size and memory.
+const DOCKER: &[&str] = &[
+    "docker",
+    "dockerd",
+    "containerd",
+    "containerd-shim-runc-v2",
+    "runc",
+    "docker-proxy",
+    "docker-init",
+];
+const PODMAN: &[&str] = &["podman", "conmon", "crun", "netavark", "aardvark-dns"];
+
+/// The tree with Docker and Podman in it, and the script that enters it.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    script: PathBuf,
+    dir: PathBuf,
+    /// The process that holds the tree's mount namespace.
+    holder: String,
+    /// The bench started Docker there, and ends it.
+    own_docker: bool,
+}
+
+impl Peers {
+    /// The tree, when it and its script are there; Docker Engine is started in it if it does not run.
+    pub(crate) fn find() -> Result<Option<Self>> {
+        let script = binary::root().join("../shared/conformance/peers.sh");
+        let dir = std::env::var_os("PEERS")
+            .map_or_else(|| PathBuf::from("/var/tmp/gantry-peers"), PathBuf::from);
+        if !script.is_file() || !dir.join("usr/bin/dockerd").is_file() {
+            eprintln!("no peers tree: Gantry is measured without Docker and Podman");
+            return Ok(None);
+        }
+        let answers = |args: &[&str]| -> Result<bool> {
+            let status = Command::new(&script)
+                .args(args)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()?;
+            Ok(status.success())
+        };
+        let own_docker = !answers(&["enter", "docker", "version"])?;
+        if own_docker && !answers(&["dockerd"])? {
+            eprintln!("Docker Engine does not start in the peers tree");
+            return Ok(None);
+        }
+        let holder = std::fs::read_to_string(dir.with_extension("holder"))?;
+        Ok(Some(Self {
+            script,
+            holder: holder.trim().to_owned(),
+            dir,
+            own_docker,
+        }))
+    }
+
+    pub(crate) fn engines(&self) -> Result<Vec<Box<dyn Engine>>> {
+        let peer = |name, program, programs, daemon| Peer {
+            name,
+            program,
+            programs,
+            holder: self.holder.clone(),
+            dir: self.dir.clone(),
+            script: self.script.clone(),
+            restartable: daemon && self.own_docker,
+        };
+        Ok(vec![
+            Box::new(peer("Docker", "docker", DOCKER, true)),
+            Box::new(peer("Podman", "podman", PODMAN, false)),
+        ])
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        if self.own_docker {
+            Command::new(&self.script).arg("stop").status().ok();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Peer {
+    name: &'static str,
+    program: &'static str,
+    programs: &'static [&'static str],
+    holder: String,
+    dir: PathBuf,
+    script: PathBuf,
+    restartable: bool,
+}
+
+impl Engine for Peer {
+    fn name(&self) -> String {
+        self.name.to_owned()
+    }
+
+    /// `nsenter` adds a millisecond or two, and executes the client in its own place.
+    fn client(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["-t", &self.holder, "-m", "--", self.program])
+            .args(words)
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
+            .env("HOME", "/root")
+            .env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1")
+            .current_dir("/");
+        command
+    }
+
+    fn memory(&self) -> Result<Option<u64>> {
+        let in_tree = |program: &Path| {
+            program
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| self.programs.contains(&name))
+        };
+        engine::pss(in_tree).map(Some)
+    }
+
+    fn size(&self) -> Option<u64> {
+        let folders = ["usr/bin", "usr/sbin", "usr/libexec", "usr/lib/podman"];
+        let file = |name: &str| {
+            folders
+                .iter()
+                .find_map(|folder| self.dir.join(folder).join(name).metadata().ok())
+        };
+        Some(
+            self.programs
+                .iter()
+                .filter_map(|name| file(name))
+                .map(|meta| meta.len())
+                .sum(),
+        )
+    }
+
+    /// The daemon and the containerd that it starts, ended by the script and started again in a fresh namespace.
+    fn restarts(&mut self, runs: usize) -> Result<Option<Vec<Duration>>> {
+        if !self.restartable {
+            return Ok(None);
+        }
+        let mut times = Vec::new();
+        for _ in 0..runs {
+            engine::output(script(&self.script, "stop"))?;
+            // The tree's namespace first, so that only the daemon is timed.
+            let mut enter = script(&self.script, "enter");
+            enter.arg("true");
+            engine::output(enter)?;
+            let start = Instant::now();
+            engine::output(script(&self.script, "dockerd"))?;
+            times.push(start.elapsed());
+        }
+        self.holder = std::fs::read_to_string(self.dir.with_extension("holder"))?
+            .trim()
+            .to_owned();
+        Ok(Some(times))
+    }
+}
+
+fn script(path: &Path, word: &str) -> Command {
+    let mut command = Command::new(path);
+    command.arg(word).stdin(Stdio::null());
+    command
+}
+
+/// An engine known by its client's command alone.
+#[derive(Debug)]
+pub(crate) struct Named {
+    name: String,
+    command: Vec<String>,
+}
+
+impl Named {
+    pub(crate) fn new(name: &str, command: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            command: command.split_whitespace().map(str::to_owned).collect(),
+        }
+    }
+}
+
+impl Engine for Named {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn client(&self, words: &[&str]) -> Command {
+        let mut all = self.command.iter();
+        let mut command = Command::new(all.next().map_or("", String::as_str));
+        command.args(all).args(words);
+        command
+    }
+
+    fn memory(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn size(&self) -> Option<u64> {
+        None
+    }
+
+    fn restarts(&mut self, _runs: usize) -> Result<Option<Vec<Duration>>> {
+        Ok(None)
+    }
+}
