@@ -97,6 +97,11 @@ impl Container {
     pub fn snapshot(&self) -> Record {
         self.record().clone()
     }
+
+    /// Whether processes of it are there, for who waits for their end.
+    pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
 }
 
 /// The table, by ID and by name.

@@ -1,10 +1,23 @@
 //! Reading a container's log: the json-file that its shim writes, and its rotated predecessors.
 
+mod entry;
+mod follow;
+mod reader;
+
+#[cfg(test)]
+mod tests;
+
 use crate::containers::Containers;
-use crate::error::Result;
+use crate::containers::phase::Phase;
+use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
+use entry::Wanted;
+use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use reader::Reader;
+use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
 
 /// What is read.
 #[derive(Debug, Clone, Default)]
@@ -49,8 +62,48 @@ impl std::fmt::Debug for LogStream {
 }
 
 impl Containers {
-    /// Reads a container's log.
-    pub async fn logs(self: &Arc<Self>, _name: &str, _options: LogOptions) -> Result<LogStream> {
-        todo!()
+    /// Reads a container's log. With `follow` it goes on until the container ends; of one that does not run it is what is
+    /// there.
+    ///
+    /// # Errors
+    /// No such container, or its log cannot be read (`--log-driver none`).
+    pub async fn logs(self: &Arc<Self>, name: &str, options: LogOptions) -> Result<LogStream> {
+        let container = self.find(name)?;
+        let record = container.snapshot();
+        let Some(file) = self.context.log_file(&record) else {
+            return Err(Error::new(
+                ErrorKind::NotImplemented,
+                "configured logging driver does not support reading",
+            ));
+        };
+        let alive = options.follow.then(|| container.phases());
+        let wanted = Wanted {
+            options: options.clone(),
+            most_files: file.max_files,
+        };
+        let path = file.path.clone();
+        let reader = crate::blocking(move || Reader::open(&path, wanted, options.tail))
+            .await?
+            .map_err(|e| Error::caused("cannot open the container's log", e))?;
+        Ok(LogStream {
+            tty: record.config.tty,
+            frames: stream(reader, file.path, alive),
+        })
     }
+}
+
+/// A reader's frames, made by a task that ends with the stream.
+fn stream(
+    reader: Reader,
+    path: PathBuf,
+    alive: Option<watch::Receiver<Phase>>,
+) -> BoxStream<'static, Frame> {
+    let (sender, receiver) = mpsc::channel(2);
+    tokio::spawn(follow::run(reader, path, sender, alive));
+    futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let batch: Vec<Frame> = receiver.recv().await?;
+        Some((futures_util::stream::iter(batch), receiver))
+    })
+    .flatten()
+    .boxed()
 }
