@@ -27,8 +27,7 @@ pub(super) fn make(hierarchy: &Hierarchy, path: &str) -> Result<OwnedFd> {
         CgroupError::file(operation, format!("{}/{path}", hierarchy.mount_point()), e)
     };
     let mut parent = open_dir(root, ".").map_err(|e| fail("open", "", e))?;
-    let mut parts = path.split('/').peekable();
-    while let Some(part) = parts.next() {
+    for part in path.split('/') {
         if hierarchy.version() == Version::V2 {
             super::v2::enable_controllers(parent.as_fd(), hierarchy)?;
         }

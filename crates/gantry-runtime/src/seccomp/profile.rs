@@ -10,7 +10,7 @@ use oci_spec::runtime::{
 };
 use serde::Deserialize;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Profile {
     default_action: Option<LinuxSeccompAction>,
@@ -20,20 +20,6 @@ struct Profile {
     flags: Option<Vec<LinuxSeccompFilterFlag>>,
     syscalls: Option<Vec<Rule>>,
     listener_path: String,
-}
-
-impl Default for Profile {
-    fn default() -> Self {
-        Self {
-            default_action: None,
-            default_errno_ret: None,
-            architectures: Vec::new(),
-            arch_map: None,
-            flags: None,
-            syscalls: None,
-            listener_path: String::new(),
-        }
-    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -25,7 +25,7 @@ pub(super) fn all(input: &SpecInput<'_>) -> Vec<Mount> {
     // What the user mounts stands in the place of a default, and a `/dev` of one's own in the place of all below it.
     list.retain(|m| {
         let destination = m.destination().to_string_lossy();
-        !taken(&destination) && !(own_dev && destination.starts_with("/dev/"))
+        !(taken(&destination) || own_dev && destination.starts_with("/dev/"))
     });
     if uses_init(input) {
         list.push(mount(INIT, "bind", &input.program, &["bind", "ro"]));
