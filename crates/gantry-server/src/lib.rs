@@ -30,3 +30,4 @@ mod websocket;
 
 pub use listener::{Listener, TlsOptions};
 pub use serve::serve;
+pub use tokio_util::sync::CancellationToken;
