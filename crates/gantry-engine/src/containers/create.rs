@@ -208,8 +208,8 @@ impl Containers {
             .images
             .find(&config.image)?
             .ok_or_else(|| no_such_image(&config.image))?;
-        let own =
-            serde_json::to_value(&image.config).and_then(serde_json::from_value::<ContainerConfig>);
+        let own = serde_json::to_value(&image.config.config)
+            .and_then(serde_json::from_value::<ContainerConfig>);
         defaults::merge_image(
             config,
             own.map_err(|e| Error::caused("the image's configuration is broken", e))?,
