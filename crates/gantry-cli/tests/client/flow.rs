@@ -317,3 +317,24 @@ fn an_older_daemon_is_spoken_to_in_its_version() {
         .collect();
     assert_eq!(versions, ["1.51", "", "1.41"]);
 }
+
+#[test]
+fn a_created_container_ends_its_input_with_its_first_client() {
+    let daemon = engine(|_, _| {});
+    let mut command = client(&daemon.host());
+    let output = command
+        .args(["create", "-i", "busybox", "cat"])
+        .output()
+        .unwrap();
+    assert_eq!(text(&output.stdout), "c0ffee\n");
+    let body: serde_json::Value = serde_json::from_slice(&daemon.requests()[0].body).unwrap();
+    for key in [
+        "AttachStdin",
+        "AttachStdout",
+        "AttachStderr",
+        "OpenStdin",
+        "StdinOnce",
+    ] {
+        assert_eq!(body[key], true, "{key}");
+    }
+}

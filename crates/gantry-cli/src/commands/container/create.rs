@@ -34,8 +34,7 @@ struct Created {
 fn run(cx: &Cx) -> Outcome {
     let mut flags = CreateFlags::default();
     let args = read(cx, &COMMAND, &mut flags, &mut [])?;
-    let mut body = body(cx, &flags, &args)?;
-    body.config.stdin_once = false;
+    let body = body(cx, &flags, &args)?;
     talk(cx, async |client| {
         let made = create(cx, &client, &flags, &body).await;
         let id = made.map_err(|error| Failure::new(error.text).with_code(1))?;
