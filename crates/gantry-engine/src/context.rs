@@ -44,6 +44,7 @@ pub struct Context {
     pub bridge_id: String,
     /// Whether the machine has cgroup v2 only.
     pub unified_cgroup: bool,
+    pub registry: gantry_registry::RegistryOptions,
 }
 
 impl Context {

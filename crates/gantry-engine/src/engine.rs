@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::images::Images;
 use gantry_network::bridge::{Bridge, BridgeConfig};
+use gantry_registry::RegistryOptions;
 use gantry_runtime::spawn::Spawner;
 use gantry_store::Store;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub struct EngineConfig {
     pub spawner: Spawner,
     /// None: no default bridge (`--bridge none`).
     pub bridge: Option<BridgeConfig>,
+    pub registry: RegistryOptions,
 }
 
 /// The services.
@@ -36,9 +38,10 @@ impl Engine {
             settings,
             spawner,
             bridge,
+            registry,
         } = config;
         let (context, records) =
-            crate::blocking(move || open_blocking(settings, spawner, bridge)).await??;
+            crate::blocking(move || open_blocking(settings, spawner, bridge, registry)).await??;
         let containers = Arc::new(Containers::new(context.clone()));
         containers.recover(records).await?;
         Ok(Arc::new(Self {
@@ -56,6 +59,7 @@ fn open_blocking(
     settings: Settings,
     spawner: Spawner,
     bridge: Option<BridgeConfig>,
+    registry: RegistryOptions,
 ) -> Result<Opened> {
     for dir in [
         settings.data_root.join("containers"),
@@ -80,6 +84,7 @@ fn open_blocking(
         events: Arc::new(Events::new()),
         bridge_id,
         unified_cgroup,
+        registry,
     };
     Ok((Arc::new(context), records))
 }

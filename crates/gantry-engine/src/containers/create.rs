@@ -30,7 +30,7 @@ pub(crate) fn name_taken(name: &str, owner: &str) -> String {
 }
 
 /// `10m`, `1.5g`, `1000`: bytes by powers of 1024 (Go's units.RAMInBytes).
-pub(crate) fn size_in_bytes(text: &str) -> Option<u64> {
+pub fn size_in_bytes(text: &str) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches('b').trim_end_matches('i');
     let (number, factor) = match digits.char_indices().last()? {

@@ -4,7 +4,7 @@ use gantry_api::container::{ContainerConfig, HealthConfig, HostConfig, Map};
 use std::collections::BTreeMap;
 
 /// `/proc` and `/sys` paths that are hidden (Docker 28's list; `inspect` shows it).
-pub const MASKED_PATHS: [&str; 12] = [
+pub(super) const MASKED_PATHS: [&str; 12] = [
     "/proc/asound",
     "/proc/acpi",
     "/proc/interrupts",
@@ -20,7 +20,7 @@ pub const MASKED_PATHS: [&str; 12] = [
 ];
 
 /// `/proc` paths that are read-only.
-pub const READONLY_PATHS: [&str; 5] = [
+pub(super) const READONLY_PATHS: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",

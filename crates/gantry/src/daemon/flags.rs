@@ -1,0 +1,96 @@
+//! The daemon's flags, spelled as dockerd's; the help text is the doc comment.
+
+use std::path::PathBuf;
+
+/// A container engine: serves the Docker Engine API and runs containers
+#[derive(Debug, clap::Parser)]
+#[command(name = "gantryd", version, disable_help_subcommand = true)]
+pub(crate) struct Flags {
+    /// Daemon socket to listen on: unix://PATH, tcp://ADDRESS:PORT, fd:// (repeatable)
+    #[arg(short = 'H', long = "host", value_name = "ADDRESS")]
+    pub(crate) hosts: Vec<String>,
+    /// Folder of the persistent state (default: /var/lib/gantry)
+    #[arg(short = 'g', long, value_name = "DIR")]
+    pub(crate) data_root: Option<PathBuf>,
+    /// Folder of the state of running containers (default: /run/gantry)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) exec_root: Option<PathBuf>,
+    /// File that the daemon's PID is written to (default: gantry.pid in the exec root)
+    #[arg(short = 'p', long, value_name = "FILE")]
+    pub(crate) pidfile: Option<PathBuf>,
+    /// Configuration file (default: /etc/gantry/daemon.json, where it exists)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config_file: Option<PathBuf>,
+    /// Address and prefix of the default bridge, such as 172.17.0.1/16
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) bip: Option<String>,
+    /// Attach containers to this existing bridge; "none": no default network
+    #[arg(short = 'b', long, value_name = "BRIDGE")]
+    pub(crate) bridge: Option<String>,
+    /// Name of the default bridge that is made (default: docker0, or gantry0 where that is someone else's)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) default_bridge_name: Option<String>,
+    /// Name of the daemon's nftables table (default: gantry)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) nft_table: Option<String>,
+    /// MTU of the default bridge
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) mtu: Option<u32>,
+    /// Parent of the containers' cgroups (default: /gantry)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup_parent: Option<String>,
+    /// Logging level: debug, info, warn, error, fatal
+    #[arg(short = 'l', long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    /// Logging format: text or json
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<String>,
+    /// Same as --log-level debug
+    #[arg(short = 'D', long)]
+    pub(crate) debug: bool,
+    /// Group that may use the unix sockets (default: docker, where it exists)
+    #[arg(short = 'G', long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Default log driver of containers: json-file
+    #[arg(long, value_name = "DRIVER")]
+    pub(crate) log_driver: Option<String>,
+    /// Default log options of containers, KEY=VALUE (repeatable)
+    #[arg(long = "log-opt", value_name = "OPTION")]
+    pub(crate) log_opts: Vec<String>,
+    /// Runtime options: native.cgroupdriver=cgroupfs is the only one
+    #[arg(long = "exec-opt", value_name = "OPTION")]
+    pub(crate) exec_opts: Vec<String>,
+    /// Name servers of containers (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) dns: Vec<String>,
+    /// Resolver options of containers (repeatable)
+    #[arg(long = "dns-opt", value_name = "OPTION")]
+    pub(crate) dns_opts: Vec<String>,
+    /// Search domains of containers (repeatable)
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) dns_search: Vec<String>,
+    /// Registries spoken to by HTTP, or with any certificate (repeatable)
+    #[arg(long = "insecure-registry", value_name = "REGISTRY")]
+    pub(crate) insecure_registries: Vec<String>,
+    /// Use TLS on TCP sockets
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// Use TLS on TCP sockets and ask clients for certificates
+    #[arg(long)]
+    pub(crate) tlsverify: bool,
+    /// Authorities of the clients' certificates
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlscacert: Option<PathBuf>,
+    /// The daemon's certificate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlscert: Option<PathBuf>,
+    /// The key of the daemon's certificate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlskey: Option<PathBuf>,
+    /// Write one byte to this descriptor when the daemon listens
+    #[arg(long, value_name = "NUMBER", hide = true)]
+    pub(crate) ready_fd: Option<i32>,
+    /// Write how long each step of a start takes into the log
+    #[arg(long)]
+    pub(crate) trace_starts: bool,
+}

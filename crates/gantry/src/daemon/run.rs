@@ -1,0 +1,266 @@
+//! The daemon's life: spawner, engine, listeners, ready, serve, stop.
+
+use super::settings::Settings;
+use anyhow::{Context, Result, bail};
+use gantry_engine::context::Settings as EngineSettings;
+use gantry_engine::{Engine, EngineConfig};
+use gantry_network::bridge::BridgeConfig;
+use gantry_runtime::spawn::{Spawner, SpawnerOptions};
+use gantry_server::{Listener, TlsOptions};
+use std::io::Write;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::reload;
+
+/// This very binary, also after it has been replaced on disk.
+const PROGRAM: &str = "/proc/self/exe";
+
+/// Runs until a signal.
+pub(crate) fn run(settings: Settings) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the daemon needs to be started with root privileges");
+    }
+    if settings.ready_fd.is_some() {
+        // A daemon that a client has started lives on without it.
+        let _ = rustix::process::setsid();
+    }
+    let reload = log_to_stderr(&settings)?;
+    std::fs::create_dir_all(&settings.exec_root)
+        .with_context(|| format!("cannot make the exec root {}", settings.exec_root.display()))?;
+    let pidfile = PidFile::write(&settings.pidfile)?;
+    // Before any thread is there: the spawner is a copy of nothing but this.
+    let program = std::fs::read_link(PROGRAM).context("cannot find the daemon's own binary")?;
+    let spawner = Spawner::launch(SpawnerOptions {
+        program: PROGRAM.into(),
+        exec_root: settings.exec_root.clone(),
+    })
+    .context("cannot start the spawner")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(
+            std::thread::available_parallelism()
+                .map_or(2, usize::from)
+                .clamp(2, 8),
+        )
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(serve(settings, spawner, program, reload));
+    // Threads that still block (a pull's disk writes) are not waited for without end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    drop(pidfile);
+    result
+}
+
+async fn serve(
+    settings: Settings,
+    spawner: Spawner,
+    program: PathBuf,
+    reload: Reload,
+) -> Result<()> {
+    let engine = Engine::open(EngineConfig {
+        settings: engine_settings(&settings, program),
+        spawner,
+        bridge: bridge_config(&settings)?,
+        registry: gantry_registry::RegistryOptions {
+            insecure: settings.insecure_registries.clone(),
+            certificate_folder: Some("/etc/docker/certs.d".into()),
+        },
+    })
+    .await?;
+    let mut listeners = Vec::new();
+    for host in &settings.hosts {
+        listeners.extend(
+            listen(host, &settings)
+                .await
+                .with_context(|| format!("cannot listen on {host}"))?,
+        );
+    }
+    let stop = CancellationToken::new();
+    on_signals(&stop, reload, settings.config_file.clone())?;
+    tracing::info!(hosts = settings.hosts.join(" "), "API listen");
+    if let Some(number) = settings.ready_fd {
+        tell_ready(number);
+    }
+    gantry_server::serve(engine, listeners, stop).await;
+    tracing::info!("the daemon ends; containers go on");
+    Ok(())
+}
+
+fn engine_settings(settings: &Settings, program: PathBuf) -> EngineSettings {
+    EngineSettings {
+        data_root: settings.data_root.clone(),
+        exec_root: settings.exec_root.clone(),
+        cgroup_parent: settings.cgroup_parent.clone(),
+        log_options: settings.log_opts.clone(),
+        program,
+        dns: settings.dns.clone(),
+        dns_options: settings.dns_opts.clone(),
+        dns_search: settings.dns_search.clone(),
+        shm_size: settings.shm_size,
+        trace_starts: settings.trace_starts,
+    }
+}
+
+fn bridge_config(settings: &Settings) -> Result<Option<BridgeConfig>> {
+    if settings.bridge.as_deref() == Some("none") {
+        return Ok(None);
+    }
+    let bip = settings.bip.as_deref().map(|text| {
+        text.parse()
+            .with_context(|| format!("--bip {text}: ADDRESS/PREFIX is expected"))
+    });
+    Ok(Some(BridgeConfig {
+        existing: settings.bridge.clone().filter(|b| !b.is_empty()),
+        name: settings.default_bridge_name.clone(),
+        bip: bip.transpose()?,
+        mtu: settings.mtu,
+        table: settings.nft_table.clone(),
+        ..BridgeConfig::default()
+    }))
+}
+
+async fn listen(host: &str, settings: &Settings) -> Result<Vec<Listener>> {
+    if let Some(path) = host.strip_prefix("unix://") {
+        return Ok(vec![Listener::unix(
+            Path::new(path),
+            settings.group.as_deref(),
+        )?]);
+    }
+    if let Some(address) = host.strip_prefix("tcp://") {
+        let tls = settings.tls.as_ref().map(|tls| TlsOptions {
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+            client_authorities: tls.client_authorities.clone(),
+        });
+        if tls.is_none() {
+            tracing::warn!(
+                address,
+                "the API is served over TCP without TLS: whoever reaches it is root on this machine"
+            );
+        }
+        return Ok(vec![Listener::tcp(address, tls.as_ref()).await?]);
+    }
+    if host.starts_with("fd://") {
+        return Ok(gantry_server::listener::from_environment()?);
+    }
+    bail!("unix://, tcp:// or fd:// is expected")
+}
+
+fn tell_ready(number: i32) {
+    // SAFETY: whoever gives the number has passed this descriptor for us to use up; nothing else here owns it.
+    let mut ready = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(number) });
+    let _ = ready.write_all(b"1");
+}
+
+/// SIGTERM and SIGINT stop; SIGHUP reads the log level again.
+fn on_signals(
+    stop: &CancellationToken,
+    reload: Reload,
+    config_file: Option<PathBuf>,
+) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => reload_level(&reload, config_file.as_deref()),
+            }
+        }
+        stop.cancel();
+    });
+    Ok(())
+}
+
+type Reload = reload::Handle<EnvFilter, tracing_subscriber::Registry>;
+
+fn filter(level: &str) -> Result<EnvFilter> {
+    let level = match level {
+        "fatal" | "panic" => "error",
+        "debug" | "info" | "warn" | "error" => level,
+        other => bail!("log level {other:?}: debug, info, warn, error or fatal is expected"),
+    };
+    Ok(EnvFilter::new(format!(
+        "warn,gantry={level},gantry_engine={level},gantry_server={level},gantry_store={level},gantry_network={level},gantry_registry={level},gantry_runtime={level}"
+    )))
+}
+
+fn log_to_stderr(settings: &Settings) -> Result<Reload> {
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    let (filter, handle) = reload::Layer::new(filter(&settings.log_level)?);
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    if settings.log_json {
+        registry.with(layer.json()).init();
+    } else {
+        registry.with(layer).init();
+    }
+    std::panic::set_hook(Box::new(
+        |panic| tracing::error!(%panic, "a thread panicked"),
+    ));
+    Ok(handle)
+}
+
+fn reload_level(reload: &Reload, config_file: Option<&Path>) {
+    let Some(path) = config_file else { return };
+    let level = std::fs::read(path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
+        .and_then(|file| {
+            file.get("log-level")
+                .and_then(|l| l.as_str())
+                .map(str::to_owned)
+        });
+    let Some(level) = level else { return };
+    match filter(&level).and_then(|filter| Ok(reload.reload(filter)?)) {
+        Ok(()) => tracing::info!(level, "the log level has been read again"),
+        Err(error) => tracing::error!(%error, "cannot read the log level again"),
+    }
+}
+
+/// The daemon's PID in a file, which goes with the daemon.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: &Path) -> Result<Self> {
+        if let Ok(text) = std::fs::read_to_string(path)
+            && let Ok(pid) = text.trim().parse::<u32>()
+            && pid != std::process::id()
+            && same_program(pid)
+        {
+            bail!(
+                "process with PID {pid} is still running: {} is its PID file",
+                path.display()
+            );
+        }
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir)
+                .with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        std::fs::write(path, format!("{}\n", std::process::id()))
+            .with_context(|| format!("cannot write the PID file {}", path.display()))?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Whether a PID is a daemon's: a number that somebody else's process has by now does not count.
+fn same_program(pid: u32) -> bool {
+    let name = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let other = name(&pid.to_string());
+    !other.is_empty() && other == name("self")
+}

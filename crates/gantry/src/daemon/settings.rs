@@ -1,0 +1,292 @@
+//! What the daemon runs with: flags over daemon.json over defaults. A key given in both places is an error, as dockerd
+//! has it.
+
+use super::flags::Flags;
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// daemon.json, Docker's keys.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct File {
+    hosts: Vec<String>,
+    data_root: Option<PathBuf>,
+    exec_root: Option<PathBuf>,
+    pidfile: Option<PathBuf>,
+    bip: Option<String>,
+    bridge: Option<String>,
+    mtu: Option<u32>,
+    cgroup_parent: Option<String>,
+    log_level: Option<String>,
+    log_format: Option<String>,
+    debug: Option<bool>,
+    group: Option<String>,
+    log_driver: Option<String>,
+    log_opts: BTreeMap<String, String>,
+    exec_opts: Vec<String>,
+    dns: Vec<String>,
+    dns_opts: Vec<String>,
+    dns_search: Vec<String>,
+    insecure_registries: Vec<String>,
+    default_shm_size: Option<String>,
+    tls: Option<bool>,
+    tlsverify: Option<bool>,
+    tlscacert: Option<PathBuf>,
+    tlscert: Option<PathBuf>,
+    tlskey: Option<PathBuf>,
+    /// How Gantry always works; `true` is accepted.
+    live_restore: Option<bool>,
+}
+
+/// The resolved settings.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) hosts: Vec<String>,
+    pub(crate) data_root: PathBuf,
+    pub(crate) exec_root: PathBuf,
+    pub(crate) pidfile: PathBuf,
+    pub(crate) config_file: Option<PathBuf>,
+    pub(crate) bip: Option<String>,
+    pub(crate) bridge: Option<String>,
+    pub(crate) default_bridge_name: Option<String>,
+    pub(crate) nft_table: String,
+    pub(crate) mtu: u32,
+    pub(crate) cgroup_parent: String,
+    pub(crate) log_level: String,
+    pub(crate) log_json: bool,
+    pub(crate) group: Option<String>,
+    pub(crate) log_opts: BTreeMap<String, String>,
+    pub(crate) dns: Vec<String>,
+    pub(crate) dns_opts: Vec<String>,
+    pub(crate) dns_search: Vec<String>,
+    pub(crate) insecure_registries: Vec<String>,
+    pub(crate) shm_size: i64,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) ready_fd: Option<i32>,
+    pub(crate) trace_starts: bool,
+}
+
+/// Certificates for TCP.
+#[derive(Debug, Clone)]
+pub(crate) struct Tls {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) client_authorities: Option<PathBuf>,
+}
+
+/// A key from one of the two places.
+fn one<T>(key: &str, flag: Option<T>, file: Option<T>) -> Result<Option<T>> {
+    match (flag, file) {
+        (Some(_), Some(_)) => bail!(
+            "unable to configure the Docker daemon with file: the following directives are specified both as a flag and in the configuration file: {key}"
+        ),
+        (flag, file) => Ok(flag.or(file)),
+    }
+}
+
+fn many<T>(key: &str, flag: Vec<T>, file: Vec<T>) -> Result<Vec<T>> {
+    let some = |list: Vec<T>| if list.is_empty() { None } else { Some(list) };
+    Ok(one(key, some(flag), some(file))?.unwrap_or_default())
+}
+
+fn flag(on: bool) -> Option<bool> {
+    on.then_some(true)
+}
+
+impl Settings {
+    /// Flags and file together.
+    pub(crate) fn resolve(flags: Flags) -> Result<Self> {
+        let default = Path::new("/etc/gantry/daemon.json");
+        let config_file = flags
+            .config_file
+            .clone()
+            .or_else(|| default.exists().then(|| default.to_owned()));
+        let file = config_file
+            .as_deref()
+            .map(read)
+            .transpose()?
+            .unwrap_or_default();
+        Self::merge(flags, file, config_file)
+    }
+
+    fn merge(flags: Flags, file: File, config_file: Option<PathBuf>) -> Result<Self> {
+        let log_opts = flags
+            .log_opts
+            .iter()
+            .map(|option| {
+                let (key, value) = option
+                    .split_once('=')
+                    .with_context(|| format!("--log-opt {option}: KEY=VALUE is expected"))?;
+                Ok((key.to_owned(), value.to_owned()))
+            })
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        if !log_opts.is_empty() && !file.log_opts.is_empty() {
+            one("log-opts", Some(()), Some(()))?;
+        }
+        let driver = one("log-driver", flags.log_driver, file.log_driver)?;
+        if let Some(driver) = driver.filter(|d| d != "json-file") {
+            bail!("log driver {driver:?}: json-file is the one that this version has");
+        }
+        for option in many("exec-opts", flags.exec_opts, file.exec_opts)? {
+            if option != "native.cgroupdriver=cgroupfs" {
+                bail!(
+                    "exec option {option:?}: native.cgroupdriver=cgroupfs is the one that this version has"
+                );
+            }
+        }
+        if file.live_restore == Some(false) {
+            bail!("live-restore: false: containers always survive the daemon; remove the key");
+        }
+        let tlsverify = one("tlsverify", flag(flags.tlsverify), file.tlsverify)? == Some(true);
+        let tls = one("tls", flag(flags.tls), file.tls)? == Some(true) || tlsverify;
+        let authorities = one("tlscacert", flags.tlscacert, file.tlscacert)?;
+        let (certificate, key) = (
+            one("tlscert", flags.tlscert, file.tlscert)?,
+            one("tlskey", flags.tlskey, file.tlskey)?,
+        );
+        let exec_root = one("exec-root", flags.exec_root, file.exec_root)?
+            .unwrap_or_else(|| "/run/gantry".into());
+        let debug = one("debug", flag(flags.debug), file.debug)? == Some(true);
+        let level = one("log-level", flags.log_level, file.log_level)?;
+        let mut hosts = many("hosts", flags.hosts, file.hosts)?;
+        if hosts.is_empty() {
+            hosts.push(format!("unix://{}/gantry.sock", exec_root.display()));
+        }
+        let shm_size = file.default_shm_size.as_deref().map(|text| {
+            gantry_engine::containers::create::size_in_bytes(text)
+                .with_context(|| format!("default-shm-size {text:?} is no size"))
+        });
+        Ok(Self {
+            hosts,
+            data_root: one("data-root", flags.data_root, file.data_root)?
+                .unwrap_or_else(|| "/var/lib/gantry".into()),
+            pidfile: one("pidfile", flags.pidfile, file.pidfile)?
+                .unwrap_or_else(|| exec_root.join("gantry.pid")),
+            exec_root,
+            config_file,
+            bip: one("bip", flags.bip, file.bip)?,
+            bridge: one("bridge", flags.bridge, file.bridge)?,
+            default_bridge_name: flags.default_bridge_name,
+            nft_table: flags.nft_table.unwrap_or_else(|| "gantry".into()),
+            mtu: one("mtu", flags.mtu, file.mtu)?.unwrap_or(0),
+            cgroup_parent: one("cgroup-parent", flags.cgroup_parent, file.cgroup_parent)?
+                .unwrap_or_else(|| "/gantry".into()),
+            log_level: if debug {
+                "debug".into()
+            } else {
+                level.unwrap_or_else(|| "info".into())
+            },
+            log_json: match one("log-format", flags.log_format, file.log_format)?.as_deref() {
+                None | Some("text") => false,
+                Some("json") => true,
+                Some(other) => bail!("log format {other:?}: text or json is expected"),
+            },
+            group: one("group", flags.group, file.group)?,
+            log_opts: if log_opts.is_empty() {
+                file.log_opts
+            } else {
+                log_opts
+            },
+            dns: many("dns", flags.dns, file.dns)?,
+            dns_opts: many("dns-opts", flags.dns_opts, file.dns_opts)?,
+            dns_search: many("dns-search", flags.dns_search, file.dns_search)?,
+            insecure_registries: many(
+                "insecure-registries",
+                flags.insecure_registries,
+                file.insecure_registries,
+            )?,
+            shm_size: shm_size.transpose()?.map_or(64 << 20, |n| n as i64),
+            tls: match (tls, certificate, key) {
+                (false, ..) => None,
+                (true, Some(certificate), Some(key)) => Some(Tls {
+                    certificate,
+                    key,
+                    client_authorities: if tlsverify {
+                        Some(authorities.context("--tlsverify needs --tlscacert")?)
+                    } else {
+                        None
+                    },
+                }),
+                (true, ..) => bail!("TLS needs --tlscert and --tlskey"),
+            },
+            ready_fd: flags.ready_fd,
+            trace_starts: flags.trace_starts,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<File> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!(
+            "unable to configure the Docker daemon with file {}",
+            path.display()
+        )
+    })?;
+    if text.trim().is_empty() {
+        return Ok(File::default());
+    }
+    serde_json::from_str(&text).with_context(|| {
+        format!(
+            "unable to configure the Docker daemon with file {}",
+            path.display()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn merged(flags: &[&str], file: &str) -> Result<Settings> {
+        let flags = Flags::parse_from([&["gantryd"], flags].concat());
+        Settings::merge(flags, serde_json::from_str(file)?, None)
+    }
+
+    #[test]
+    fn a_key_in_both_places_is_refused() {
+        let error = merged(&["--mtu", "1400"], r#"{"mtu":1300}"#)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with("specified both as a flag and in the configuration file: mtu"),
+            "{error}"
+        );
+        assert_eq!(merged(&[], r#"{"mtu":1300}"#).unwrap().mtu, 1300);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_and_defaults_stand() {
+        assert!(merged(&[], r#"{"nonsense":1}"#).is_err());
+        let settings = merged(&["--exec-root", "/x"], "{}").unwrap();
+        assert_eq!(settings.hosts, ["unix:///x/gantry.sock"]);
+        assert_eq!(settings.pidfile, Path::new("/x/gantry.pid"));
+        assert_eq!(settings.shm_size, 64 << 20);
+    }
+
+    #[test]
+    fn tls_needs_its_files() {
+        assert!(merged(&["--tlsverify"], "{}").is_err());
+        assert!(merged(&["--tlsverify", "--tlscert", "a", "--tlskey", "b"], "{}").is_err());
+        let tls = merged(
+            &[
+                "--tlsverify",
+                "--tlscert",
+                "a",
+                "--tlskey",
+                "b",
+                "--tlscacert",
+                "c",
+            ],
+            "{}",
+        )
+        .unwrap()
+        .tls;
+        assert_eq!(
+            tls.unwrap().client_authorities.as_deref(),
+            Some(Path::new("c"))
+        );
+    }
+}
