@@ -66,6 +66,7 @@ async fn serve(
         registry: gantry_registry::RegistryOptions {
             insecure: settings.insecure_registries.clone(),
             certificate_folder: Some("/etc/docker/certs.d".into()),
+            ..gantry_registry::RegistryOptions::default()
         },
     })
     .await?;
