@@ -24,12 +24,18 @@ pub(crate) fn target_dir() -> PathBuf {
 pub(crate) fn build() -> Result<PathBuf> {
     debian::rust_target(TARGET)?;
     // SQLite, ring and zstd have C in them.
-    debian::need(&[("gcc", "gcc"), ("musl-gcc", "musl-tools")])?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    debian::run(
-        Command::new(cargo)
-            .args(["build", "--release", "--target", TARGET, "-p", "gantry"])
-            .current_dir(root()),
-    )?;
+    debian::need(&[
+        ("gcc", "gcc"),
+        ("/usr/include/stdio.h", "libc6-dev"),
+        ("musl-gcc", "musl-tools"),
+    ])?;
+    debian::run(cargo().args(["build", "--release", "--target", TARGET, "-p", "gantry"]))?;
     Ok(target_dir().join(TARGET).join("release/gantry"))
+}
+
+/// Cargo at the repository's root.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
 }

@@ -1,5 +1,6 @@
 //! What the machine must have: Debian packages and Rust targets, installed where they are missing.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -15,7 +16,7 @@ pub(crate) fn require_root(what: &str) -> Result<()> {
     )
 }
 
-/// Where a program is, by `PATH` and the system's own folders (which a user's `PATH` may lack).
+/// Where a program (or a file, by its whole path) is, by `PATH` and the system's own folders (which a user's `PATH` may lack).
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':')
@@ -49,7 +50,20 @@ pub(crate) fn need(programs: &[(&str, &str)]) -> Result<()> {
     apt(&["update", "-qq"])?;
     let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
     install.extend(&packages);
-    apt(&install)
+    without_services(|| apt(&install))
+}
+
+/// Does something while Debian's packages start no service; a policy that the machine has is left as it is.
+fn without_services(act: impl FnOnce() -> Result<()>) -> Result<()> {
+    let policy = Path::new("/usr/sbin/policy-rc.d");
+    if policy.exists() {
+        return act();
+    }
+    std::fs::write(policy, "#!/bin/sh\nexit 101\n").context("cannot write policy-rc.d")?;
+    std::fs::set_permissions(policy, std::fs::Permissions::from_mode(0o755))?;
+    let done = act();
+    std::fs::remove_file(policy).context("cannot remove policy-rc.d")?;
+    done
 }
 
 fn apt(args: &[&str]) -> Result<()> {

@@ -9,6 +9,9 @@ mod bench;
 mod binary;
 mod debian;
 mod demo;
+mod leaks;
+mod test;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -27,6 +30,16 @@ const COMMANDS: &[Command] = &[
         "bench",
         "measure it, beside Docker Engine and Podman where they are",
         bench::run,
+    ),
+    (
+        "test",
+        "install what tests need, run all of them, count; a word chooses by name",
+        test::run,
+    ),
+    (
+        "tidy",
+        "hold the house's rules: dependencies, sizes, names, licences",
+        tidy::run,
     ),
 ];
 
