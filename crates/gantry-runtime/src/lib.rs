@@ -23,5 +23,6 @@ pub mod shim_client;
 pub mod signal;
 pub mod spawn;
 pub mod spawner;
+mod steps;
 mod sys;
 pub mod users;

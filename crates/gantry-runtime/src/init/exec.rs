@@ -3,6 +3,7 @@
 use super::{Failed, Step, failed};
 use crate::capabilities::CapSets;
 use crate::plan::InitPlan;
+use crate::steps::Steps;
 use crate::sys::{self, wire};
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -12,21 +13,25 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const PR_SET_KEEPCAPS: i32 = libc::PR_SET_KEEPCAPS;
 
 /// Becomes the program, or tells why not. Never comes back: what the caller owns is closed here.
-pub(super) fn exec(init: &InitPlan, sync: OwnedFd) -> ! {
+pub(super) fn exec(init: &InitPlan, sync: OwnedFd, steps: Steps) -> ! {
     // No descriptor of the host's is open from here on, so that neither the working directory nor the program can be
     // reached through /proc/self/fd (CVE-2024-21626).
     let sync = match sys::keep_only(sync) {
         Ok(sync) => sync,
         Err(_) => sys::exit(1),
     };
-    let failure = match steps(init, sync) {
+    let failure = match become_it(init, sync, steps) {
         Err(failure) => failure,
         Ok(never) => match never {},
     };
     super::tell(sync, failure)
 }
 
-fn steps(init: &InitPlan, sync: BorrowedFd<'_>) -> Result<Infallible, Failed> {
+fn become_it(
+    init: &InitPlan,
+    sync: BorrowedFd<'_>,
+    mut steps: Steps,
+) -> Result<Infallible, Failed> {
     for (resource, soft, hard) in &init.rlimits {
         sys::set_rlimit(*resource, *soft, *hard)
             .step(|| format!("set resource limit {resource}"))?;
@@ -62,7 +67,10 @@ fn steps(init: &InitPlan, sync: BorrowedFd<'_>) -> Result<Infallible, Failed> {
         load_seccomp(init)?;
     }
     // The end of the sync socket now means that the program runs.
-    wire::send(sync, b"x", &[]).step(|| "tell of the exec".into())?;
+    steps.done("init: limits, seccomp, user, capabilities");
+    let mut word = b"x".to_vec();
+    word.extend(postcard::to_stdvec(&steps.taken).unwrap_or_default());
+    wire::send(sync, &word, &[]).step(|| "tell of the exec".into())?;
     let error = sys::execve(&path, &args, &env);
     // COMPAT: runc has told its success by then; what the kernel refuses only now (a wrong format, a missing
     // interpreter) its init prints to the container's stderr, and ends with 255.

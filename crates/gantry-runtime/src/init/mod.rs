@@ -8,6 +8,7 @@ mod targets;
 
 use crate::cgroup::CgroupHandle;
 use crate::plan::{Plan, Reply};
+use crate::steps::Steps;
 use crate::sys::{self, wire};
 use std::fmt::Display;
 use std::io;
@@ -83,6 +84,7 @@ fn become_program(birth: Birth<'_>) -> Result<std::convert::Infallible, Failed> 
         sync,
     } = birth;
     let init = &plan.init;
+    let mut steps = Steps::new(plan.trace);
     // Until the exec nobody who shares a PID namespace may reach the host's files through this process.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     sys::reset_signals();
@@ -91,6 +93,7 @@ fn become_program(birth: Birth<'_>) -> Result<std::convert::Infallible, Failed> 
     cgroup
         .join_self(cgroup.v2_dir().is_some())
         .step(|| "enter the cgroup".into())?;
+    steps.done("init: cgroup");
     join_namespaces(init, fds)?;
     rustix::process::setsid().step(|| "make a session".into())?;
     if let Some(name) = init.hostname.as_deref().filter(|n| !n.is_empty()) {
@@ -99,8 +102,10 @@ fn become_program(birth: Birth<'_>) -> Result<std::convert::Infallible, Failed> 
     if let Some(name) = init.domainname.as_deref().filter(|n| !n.is_empty()) {
         rustix::system::setdomainname(name.as_bytes()).step(|| "set the domain name".into())?;
     }
+    steps.done("init: namespaces and names");
     let root = mounts::Root::attach(fds[plan.rootfs].as_fd())?;
     mounts::populate(&root, plan, fds)?;
+    steps.done("init: mounts and devices");
     let stdio = match stdio {
         Some(stdio) => stdio,
         None => terminal(&root, plan, sync.as_fd())?,
@@ -109,11 +114,14 @@ fn become_program(birth: Birth<'_>) -> Result<std::convert::Infallible, Failed> 
         mounts::write_in(&root, &format!("proc/sys/{name}"), value)
             .step(|| format!("set sysctl {name}"))?;
     }
+    steps.done("init: terminal and sysctls");
     mounts::protect(&root, init)?;
+    steps.done("init: masked and read-only paths");
     root.pivot(init)?;
     drop(root);
     take_stdio(stdio, plan)?;
-    exec::exec(init, sync)
+    steps.done("init: pivot and stdio");
+    exec::exec(init, sync, steps)
 }
 
 fn set_oom_score(proc: BorrowedFd<'_>, score: i32) -> Result<(), Failed> {

@@ -6,12 +6,13 @@ use crate::init::{self, Birth};
 use crate::log::JsonLog;
 use crate::plan::{Plan, Reply, StdioPlan};
 use crate::spawner::Host;
+use crate::steps::Steps;
 use crate::sys::{self, Forked, wire};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 /// A container that runs, as its shim holds it.
 #[derive(Debug)]
@@ -29,7 +30,6 @@ pub(super) struct Running {
     pub(super) attached: Vec<(OwnedFd, crate::spawn::Streams)>,
     pub(super) cgroup: Cgroup,
     pub(super) handle: CgroupHandle,
-    pub(super) host: Host,
     /// The first process's end is the end of all: it has a PID namespace of its own.
     pub(super) own_pids: bool,
 }
@@ -42,24 +42,6 @@ pub(super) enum Outputs {
         stderr: Option<OwnedFd>,
     },
     Terminal(Option<OwnedFd>),
-}
-
-/// The measured steps.
-struct Steps {
-    on: bool,
-    last: Instant,
-    taken: Vec<(String, u64)>,
-}
-
-impl Steps {
-    fn done(&mut self, name: &str) {
-        if self.on {
-            let now = Instant::now();
-            self.taken
-                .push((name.to_owned(), (now - self.last).as_micros() as u64));
-            self.last = now;
-        }
-    }
 }
 
 /// An error and its causes in one line.
@@ -90,11 +72,7 @@ pub(super) fn bring_up(
     fds: Vec<OwnedFd>,
     host: Host,
 ) -> Result<(Running, Reply), Reply> {
-    let mut steps = Steps {
-        on: plan.trace,
-        last: Instant::now(),
-        taken: Vec::new(),
-    };
+    let mut steps = Steps::new(plan.trace);
     let resources =
         serde_json::from_slice(&plan.resources).map_err(|e| setup("read the resources", e))?;
     let cgroup = Cgroup {
@@ -118,12 +96,11 @@ pub(super) fn bring_up(
     let running = supervise(
         plan,
         fds,
-        host,
         cgroup.clone(),
         handle,
         (pid, pidfd, ends, master),
     );
-    let (running, shim_pid) = match running {
+    let running = match running {
         Ok(running) => running,
         Err(reply) => {
             if let Ok(pidfd) = kill {
@@ -138,7 +115,7 @@ pub(super) fn bring_up(
         running,
         Reply::Started {
             pid,
-            shim_pid,
+            shim_pid: own_pid(),
             started_at,
             timings: steps.taken,
         },
@@ -154,15 +131,14 @@ fn end(pidfd: BorrowedFd<'_>) {
     );
 }
 
-/// Takes what supervision needs and writes the PID files.
+/// Takes what supervision needs.
 fn supervise(
     plan: Plan,
     fds: Vec<OwnedFd>,
-    host: Host,
     cgroup: Cgroup,
     handle: CgroupHandle,
-    (pid, pidfd, ends, master): Born,
-) -> Result<(Running, u32), Reply> {
+    (_, pidfd, ends, master): Born,
+) -> Result<Running, Reply> {
     let mut fds: Vec<Option<OwnedFd>> = fds.into_iter().map(Some).collect();
     let mut take = |index: usize| {
         fds.get_mut(index)
@@ -208,19 +184,20 @@ fn supervise(
         attached: attached?,
         cgroup,
         handle,
-        host,
         own_pids: plan.init.new_namespaces & libc::CLONE_NEWPID as u64 != 0,
         pidfd,
     };
-    let shim_pid = rustix::process::getpid().as_raw_nonzero().get() as u32;
-    let note = |name: &str, pid: u32| -> io::Result<()> {
-        let text = format!("{pid} {}", start_time(running.host.proc.as_fd(), pid)?);
-        write_file(running.run_dir.as_fd(), name, text.as_bytes())
-    };
-    note("init.pid", pid)
-        .and_then(|()| note("shim.pid", shim_pid))
-        .map_err(|e| setup("write the PID files", e))?;
-    Ok((running, shim_pid))
+    Ok(running)
+}
+
+fn own_pid() -> u32 {
+    rustix::process::getpid().as_raw_nonzero().get() as u32
+}
+
+/// Writes a PID and its start time to a file of the run directory.
+fn note(host: &Host, run_dir: BorrowedFd<'_>, name: &str, pid: u32) -> io::Result<()> {
+    let text = format!("{pid} {}", start_time(host.proc.as_fd(), pid)?);
+    write_file(run_dir, name, text.as_bytes())
 }
 
 /// Field 22 of `/proc/<pid>/stat`: clock ticks since boot (proc(5)).
@@ -303,9 +280,14 @@ fn give_birth(
     };
     drop((theirs, childs));
     steps.done("clone3");
-    match until_exec(sync.as_fd()) {
+    // While the child is busy: a shim that dies early has its container found, too.
+    let noted = note(host, fds[plan.run_dir].as_fd(), "init.pid", pid)
+        .and_then(|()| note(host, fds[plan.run_dir].as_fd(), "shim.pid", own_pid()))
+        .map_err(|e| setup("write the PID files", e));
+    steps.done("PID files");
+    match noted.and_then(|()| until_exec(sync.as_fd(), &mut steps.taken)) {
         Ok(master) => {
-            steps.done("init to exec");
+            steps.done("waited for init's exec");
             Ok((pid, pidfd, ends, master))
         }
         Err(reply) => {
@@ -316,7 +298,10 @@ fn give_birth(
 }
 
 /// Waits until exec closes the sync socket; the terminal's master comes before.
-fn until_exec(sync: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Reply> {
+fn until_exec(
+    sync: BorrowedFd<'_>,
+    timings: &mut Vec<(String, u64)>,
+) -> Result<Option<OwnedFd>, Reply> {
     let mut bytes = vec![0_u8; 8192];
     let (mut master, mut about_to) = (None, false);
     loop {
@@ -329,7 +314,12 @@ fn until_exec(sync: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Reply> {
                 ));
             }
             Ok((1, fds)) if bytes[0] == b't' => master = fds.into_iter().next(),
-            Ok((1, _)) if bytes[0] == b'x' => about_to = true,
+            Ok((n, _)) if bytes[0] == b'x' => {
+                about_to = true;
+                let steps: Vec<(String, u64)> =
+                    postcard::from_bytes(&bytes[1..n]).unwrap_or_default();
+                timings.extend(steps);
+            }
             Ok((n, _)) => {
                 return Err(postcard::from_bytes(&bytes[..n])
                     .unwrap_or_else(|e| setup("understand the first process", e)));

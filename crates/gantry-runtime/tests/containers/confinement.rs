@@ -11,6 +11,7 @@ pub(crate) fn all() -> Vec<Trial> {
     vec![
         Trial::test("masked_and_read_only_paths", paths),
         Trial::test("capabilities_and_no_new_privileges", capabilities),
+        Trial::test("the_default_seccomp_policy", seccomp),
         Trial::test("binds_of_files_and_directories", binds),
         Trial::test("mounts_stay_inside", propagation),
         Trial::test("no_descriptor_of_the_host_is_in_reach", descriptors),
@@ -41,6 +42,15 @@ fn edit_process(place: &mut Place, edit: impl FnOnce(&mut oci_spec::runtime::Pro
     let mut process = place.spec.process().clone().unwrap();
     edit(&mut process);
     place.spec.set_process(Some(process));
+}
+
+fn all_capabilities(process: &mut oci_spec::runtime::Process) {
+    let all = gantry_runtime::capabilities::to_oci(gantry_runtime::capabilities::available());
+    let mut sets = oci_spec::runtime::LinuxCapabilities::default();
+    sets.set_bounding(Some(all.clone()));
+    sets.set_effective(Some(all.clone()));
+    sets.set_permitted(Some(all));
+    process.set_capabilities(Some(sets));
 }
 
 fn bind(place: &mut Place, source: &Path, destination: &str, options: &[&str]) {
@@ -109,6 +119,29 @@ fn capabilities() -> Outcome {
     Ok(())
 }
 
+/// With all capabilities, so that only the filter can be what refuses; loaded before and after they are dropped.
+fn seccomp() -> Outcome {
+    use gantry_runtime::capabilities;
+    for no_new_privileges in [false, true] {
+        let mut place = shell(
+            "grep ^Seccomp: /proc/self/status; mount -t tmpfs x /tmp && echo mounted; ls / | grep -c bin",
+        );
+        edit_process(&mut place, |process| {
+            all_capabilities(process);
+            process.set_no_new_privileges(Some(no_new_privileges));
+        });
+        let kernel = gantry_runtime::seccomp::Kernel::running();
+        let policy = gantry_runtime::seccomp::docker_default(capabilities::DOCKER_DEFAULT, kernel);
+        edit_linux(&mut place, |linux| {
+            linux.set_seccomp(Some(policy));
+        });
+        let text = output_of(&mut place);
+        assert!(text.starts_with("Seccomp:\t2\n"), "{text}");
+        assert!(!text.contains("mounted") && text.ends_with("1\n"), "{text}");
+    }
+    Ok(())
+}
+
 fn binds() -> Outcome {
     let mut place = shell(
         "cat /new/dir/of/mine/file; cat /etc/one; echo x 2>/dev/null > /etc/one || echo refused; echo y > /new/dir/of/mine/out; \
@@ -147,12 +180,7 @@ fn propagation() -> Outcome {
     use rustix::mount::{MountPropagationFlags, mount_change, unmount};
     let mut place = shell("mount -t tmpfs x /bound && mount -t tmpfs x /tmp && echo mounted");
     edit_process(&mut place, |process| {
-        let all = gantry_runtime::capabilities::to_oci(gantry_runtime::capabilities::available());
-        let mut sets = oci_spec::runtime::LinuxCapabilities::default();
-        sets.set_bounding(Some(all.clone()));
-        sets.set_effective(Some(all.clone()));
-        sets.set_permitted(Some(all));
-        process.set_capabilities(Some(sets));
+        all_capabilities(process);
     });
     let shared = place.dir.path().join("shared");
     std::fs::create_dir(&shared)?;

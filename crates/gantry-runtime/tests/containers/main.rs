@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod confinement;
+mod cost;
 mod kit;
 mod process;
 mod streams;
@@ -26,5 +27,6 @@ fn main() -> ExitCode {
     trials.extend(process::all());
     trials.extend(streams::all());
     trials.extend(confinement::all());
+    trials.extend(cost::all());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
