@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::{binary, debian};
 
-/// A file that the demo writes in a container over the machine's own files, and looks for outside.
-const TRACE: &str = "/gantry-was-here";
+/// A folder of the machine's for the demo to work in, by way of a container.
+const PLACE: &str = "/var/tmp/gantry-demo";
 
 /// Builds Gantry and shows it. Can be run again and again; leaves a daemon, as a first command does.
 pub(crate) fn run(_args: &[String]) -> Result<()> {
@@ -33,14 +33,21 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
         "A shell over this machine's own files, without any image. The container sees / as it is; what it writes goes \
          with it.",
     );
+    // Nothing is touched but a folder made for this, were the copy ever not on write.
+    std::fs::create_dir_all(PLACE)?;
+    std::fs::write(format!("{PLACE}/kept"), "as it was\n")?;
     let script = format!(
-        "echo \"I am PID $$ on $(hostname)\"; rm -rf /etc; echo hello > {TRACE}; ls -d /etc {TRACE}; true"
+        "echo \"I am PID $$ on $(hostname)\"; cd {PLACE}; rm kept; echo hello > written; ls"
     );
     demo.show(&["run", "--rm", "--rootfs", "/:O", "sh", "-c", &script])?;
-    if Path::new(TRACE).exists() || !Path::new("/etc").exists() {
+    let left: Vec<String> = std::fs::read_dir(PLACE)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    println!("    $ ls {PLACE}\n{}", left.join("\n"));
+    std::fs::remove_dir_all(PLACE)?;
+    if left != ["kept"] {
         bail!("the container wrote to the machine's own files");
     }
-    println!("    (outside, /etc is there and {TRACE} is not)");
 
     say("What has run here:");
     demo.show(&["ps", "-a"])?;
