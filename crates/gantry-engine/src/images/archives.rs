@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 const PIECE: usize = 64 << 10;
 
 /// The machine's platform, or the one asked for (`os/arch[/variant]`).
-fn platform(text: &str) -> Result<(String, String, String)> {
+pub(super) fn platform(text: &str) -> Result<(String, String, String)> {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

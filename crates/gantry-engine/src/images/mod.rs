@@ -3,10 +3,12 @@
 //! Reading and naming are in `list`, `inspect` and `names`. The registry and the store do not know each other: what comes from the one goes through here to the other.
 
 mod archives;
+mod builtin;
 mod changes;
 mod inspect;
 mod list;
 mod names;
+mod pull;
 
 use crate::containers::Containers;
 use crate::containers::create::no_such_image;
@@ -19,6 +21,7 @@ use gantry_api::filter::Filters;
 use gantry_api::image::{DeleteItem, HistoryItem, ImageInspect, ImageSummary, PruneResponse};
 use gantry_api::progress::Progress;
 use gantry_api::system::AuthConfig;
+use gantry_registry::RegistryOptions;
 use gantry_store::images::Image;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -69,13 +72,16 @@ pub struct ListOptions {
 pub struct Images {
     pub(crate) context: Arc<Context>,
     pub(crate) containers: Arc<Containers>,
+    puller: pull::Puller,
 }
 
 impl Images {
     pub(crate) fn new(context: Arc<Context>, containers: Arc<Containers>) -> Arc<Self> {
+        let puller = pull::Puller::new(context.store.clone(), RegistryOptions::default());
         Arc::new(Self {
             context,
             containers,
+            puller,
         })
     }
 
@@ -88,10 +94,12 @@ impl Images {
     /// Pulls an image. Dropping the future ends the work; what was fetched and verified stays.
     pub async fn pull(
         self: &Arc<Self>,
-        _request: PullRequest,
-        _progress: ProgressSender,
+        request: PullRequest,
+        progress: ProgressSender,
     ) -> Result<()> {
-        todo!()
+        let (image, name) = self.puller.pull(&request, &progress).await?;
+        self.tell(&image, "pull", &name);
+        Ok(())
     }
 
     /// Makes an image of a root file system's tar. Request errors come before the archive is read.

@@ -1,0 +1,251 @@
+//! `pull`: an image comes from a registry into the store.
+//!
+//! Layers are fetched side by side, three at a time; each one is hashed, decompressed and unpacked while it
+//! comes. An image is named when all of it is there. Layers that were fetched for a pull that failed stay until
+//! the store next collects what no image uses: the next try does not fetch them again.
+
+mod layer;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use super::{PullRequest, archives, builtin};
+use crate::error::{Error, ErrorKind, Result};
+use crate::images::ProgressSender;
+use futures_util::future::try_join_all;
+use gantry_api::progress::Progress;
+use gantry_api::system::AuthConfig;
+use gantry_oci::config::ImageConfig;
+use gantry_oci::{Digest, Reference};
+use gantry_registry::{Credentials, Platform, Registry, RegistryError, RegistryOptions, Remote};
+use gantry_store::Store;
+use gantry_store::images::Image;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Downloads at a time, of all pulls together (Docker's `max-concurrent-downloads`).
+const DOWNLOADS: usize = 3;
+/// How long a registry may take to answer before the built-in image is used instead.
+const BUILTIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Pulls images into one store.
+#[derive(Debug)]
+pub(super) struct Puller {
+    store: Arc<Store>,
+    registry: Registry,
+    downloads: Semaphore,
+    busy: Busy,
+}
+
+/// The layers that are on their way, so that two pulls do not fetch the same one.
+#[derive(Debug, Default)]
+struct Busy(Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Busy {
+    fn of(&self, diff_id: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut busy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = busy.get(diff_id).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(tokio::sync::Mutex::new(()));
+        busy.insert(diff_id.clone(), Arc::downgrade(&turn));
+        turn
+    }
+}
+
+impl From<RegistryError> for Error {
+    fn from(error: RegistryError) -> Self {
+        let kind = match &error {
+            RegistryError::NotFound(_) | RegistryError::NoPlatform(_) => ErrorKind::NotFound,
+            // COMPAT: moby's notFoundError (distribution/errors.go): what one may not see is not there.
+            RegistryError::Denied(text) if text.starts_with("pull access denied") => {
+                ErrorKind::NotFound
+            }
+            _ => ErrorKind::System,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+fn credentials(auth: &AuthConfig) -> Credentials {
+    Credentials {
+        username: auth.username.clone(),
+        password: auth.password.clone(),
+        identity_token: auth.identitytoken.clone(),
+    }
+}
+
+impl Puller {
+    pub(super) fn new(store: Arc<Store>, options: RegistryOptions) -> Self {
+        Self {
+            store,
+            registry: Registry::new(options),
+            downloads: Semaphore::new(DOWNLOADS),
+            busy: Busy::default(),
+        }
+    }
+
+    /// Pulls an image; the answer is the image and the name it was asked for by.
+    pub(super) async fn pull(
+        &self,
+        request: &PullRequest,
+        progress: &ProgressSender,
+    ) -> Result<(Image, String)> {
+        let reference = Reference::parse(&request.reference)
+            .map_err(|error| Error::invalid(error.to_string()))?;
+        let mut reference = reference.or_latest();
+        if reference.digest.is_some() {
+            // COMPAT: the digest says all; Docker drops a tag beside it.
+            reference.tag = None;
+        }
+        let (os, architecture, variant) = archives::platform(&request.platform)?;
+        let platform = Platform {
+            os,
+            architecture,
+            variant: Some(variant).filter(|variant| !variant.is_empty()),
+        };
+        let credentials = request.auth.as_ref().map(credentials);
+        let credentials = credentials.as_ref();
+        let resolved = self.resolve(&reference, &platform, credentials).await;
+        let id = match resolved {
+            Err(RegistryError::Unreachable(why)) if builtin::is_named(&reference) => {
+                self.use_builtin(&reference, &why, progress).await?
+            }
+            resolved => {
+                let remote = resolved?;
+                self.fetch(&reference, &remote, credentials, progress)
+                    .await?
+            }
+        };
+        let image = self.store.images.get(&id)?;
+        let image = image.ok_or_else(|| Error::not_found(format!("No such image: {id}")))?;
+        Ok((image, reference.familiar()))
+    }
+
+    async fn resolve(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        credentials: Option<&Credentials>,
+    ) -> std::result::Result<Remote, RegistryError> {
+        let resolved = self.registry.resolve(reference, platform, credentials);
+        if !builtin::is_named(reference) {
+            return resolved.await;
+        }
+        match tokio::time::timeout(BUILTIN_PATIENCE, resolved).await {
+            Ok(resolved) => resolved,
+            Err(_) => Err(RegistryError::Unreachable("no answer".to_owned())),
+        }
+    }
+
+    async fn use_builtin(
+        &self,
+        reference: &Reference,
+        why: &str,
+        progress: &ProgressSender,
+    ) -> Result<Digest> {
+        tracing::info!(why, "the built-in hello-world image is used");
+        let line =
+            "Docker Hub cannot be reached: using the hello-world image that is built into Gantry";
+        report::say(progress, Progress::status(line)).await;
+        let (store, name) = (self.store.clone(), reference.clone());
+        let id = crate::blocking(move || builtin::load(&store, &name)).await??;
+        let line = format!("Status: Loaded built-in image for {}", reference.familiar());
+        report::say(progress, Progress::status(line)).await;
+        Ok(id)
+    }
+
+    async fn fetch(
+        &self,
+        reference: &Reference,
+        remote: &Remote,
+        credentials: Option<&Credentials>,
+        progress: &ProgressSender,
+    ) -> Result<Digest> {
+        let diff_ids = diff_ids(remote)?;
+        let tag = match (&reference.digest, &reference.tag) {
+            (Some(digest), _) => digest.as_str(),
+            (None, tag) => tag.as_deref().unwrap_or_default(),
+        };
+        let line = Progress {
+            id: Some(tag.to_owned()),
+            ..Progress::status(format!("Pulling from {}", reference.path))
+        };
+        report::say(progress, line).await;
+
+        let lease = self.store.layers.lease();
+        let jobs = diff_ids.iter().zip(&remote.layers);
+        let jobs: Vec<_> = jobs
+            .map(|(diff_id, remote)| layer::Job {
+                puller: self,
+                reference,
+                credentials,
+                progress,
+                remote,
+                diff_id,
+            })
+            .collect();
+        for job in &jobs {
+            job.announce().await?;
+        }
+        try_join_all(jobs.iter().map(layer::Job::run)).await?;
+
+        let (store, name, remote_image) = (self.store.clone(), reference.clone(), remote.clone());
+        let (id, changed) =
+            crate::blocking(move || name_image(&store, &name, &remote_image)).await??;
+        drop(lease);
+        let store = self.store.clone();
+        crate::blocking(move || store.images.collect_layers()).await??;
+
+        let status = if changed {
+            "Downloaded newer image for"
+        } else {
+            "Image is up to date for"
+        };
+        report::say(
+            progress,
+            Progress::status(format!("Digest: {}", remote.digest)),
+        )
+        .await;
+        let line = format!("Status: {status} {}", reference.familiar());
+        report::say(progress, Progress::status(line)).await;
+        Ok(id)
+    }
+}
+
+/// The layers' diff IDs, which must be as many as the manifest's layers.
+fn diff_ids(remote: &Remote) -> Result<Vec<Digest>> {
+    let config: ImageConfig = serde_json::from_slice(&remote.config)
+        .map_err(|e| Error::caused("the image's configuration is broken", e))?;
+    if config.os != "linux" && !config.os.is_empty() {
+        return Err(Error::system(format!(
+            "image operating system {:?} cannot be used on this platform: operating system is not supported",
+            config.os
+        )));
+    }
+    let diff_ids = config.rootfs.diff_ids;
+    if diff_ids.len() != remote.layers.len() {
+        // COMPAT: moby's errRootFSMismatch.
+        return Err(Error::system(
+            "layers from manifest don't match image configuration",
+        ));
+    }
+    Ok(diff_ids)
+}
+
+/// Stores configuration and names; says whether the name stands for another image now.
+fn name_image(store: &Store, reference: &Reference, remote: &Remote) -> Result<(Digest, bool)> {
+    let before = store.images.find(&reference.to_string())?;
+    let id = store.images.put(&remote.config)?;
+    // What the reference named is what the digest is of.
+    let named = remote.index.as_ref().unwrap_or(&remote.manifest);
+    store.images.add_digest(reference, &id, named)?;
+    let changed = before.is_none_or(|before| before.id != id);
+    if changed && reference.digest.is_none() {
+        store.images.tag(reference, &id)?;
+    }
+    Ok((id, changed))
+}
