@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// What Docker puts before runc's words.
-const RUNTIME_PREFIX: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ";
+pub(super) const RUNTIME_PREFIX: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ";
 
 /// The network that was made for a start.
 #[derive(Debug, Default)]

@@ -20,6 +20,7 @@ pub(crate) use security::{SecurityOptions, check_security_options};
 pub use user::ResolvedUser;
 
 use super::record::MountRecord;
+use super::start::RUNTIME_PREFIX;
 use crate::error::{Error, Result};
 use gantry_api::container::{ContainerConfig, HostConfig};
 use gantry_runtime::capabilities;
@@ -171,9 +172,10 @@ fn rlimits(host: &HostConfig) -> Result<Vec<PosixRlimit>> {
     let mut limits = Vec::new();
     for limit in host.ulimits.iter().flatten() {
         let kind = format!("RLIMIT_{}", limit.name.to_ascii_uppercase());
+        // COMPAT: what the runtime says at the start; create takes any name.
         let kind: PosixRlimitType = kind
             .parse()
-            .map_err(|_| Error::invalid(format!("invalid ulimit type: {}", limit.name)))?;
+            .map_err(|_| Error::system(format!("{RUNTIME_PREFIX}wrong rlimit value: {kind}")))?;
         // -1 is no limit, as in the kernel's own type.
         let built = PosixRlimitBuilder::default()
             .typ(kind)

@@ -39,14 +39,13 @@ pub(super) fn parse(host: &HostConfig) -> Result<SecurityOptions> {
             "disable" => continue,
             _ => {}
         }
+        // COMPAT: a bad option is the engine's fault (500) with Docker.
         let Some((key, value)) = text.split_once('=').or_else(|| text.split_once(':')) else {
-            return Err(Error::invalid(format!(
-                "invalid --security-opt 1: {text:?}"
-            )));
+            return Err(Error::system(format!("invalid --security-opt 1: {text:?}")));
         };
         let boolean = || {
             boolean(value)
-                .ok_or_else(|| Error::invalid(format!("invalid --security-opt 2: {text:?}")))
+                .ok_or_else(|| Error::system(format!("invalid --security-opt 2: {text:?}")))
         };
         match key {
             // Neither SELinux nor AppArmor is used: as with Docker on such a machine they are taken and do nothing.
@@ -55,9 +54,7 @@ pub(super) fn parse(host: &HostConfig) -> Result<SecurityOptions> {
             "no-new-privileges" => options.no_new_privileges = boolean()?,
             "writable-cgroups" => options.writable_cgroups = boolean()?,
             _ => {
-                return Err(Error::invalid(format!(
-                    "invalid --security-opt 2: {text:?}"
-                )));
+                return Err(Error::system(format!("invalid --security-opt 2: {text:?}")));
             }
         }
     }
