@@ -50,7 +50,7 @@ impl Place {
             .expect("busybox-static is installed");
         for applet in [
             "sh", "cat", "echo", "true", "sleep", "stty", "test", "id", "ls", "grep", "head", "dd",
-            "pwd", "mount", "ps", "kill",
+            "pwd", "mount", "ps", "kill", "tr",
         ] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
         }

@@ -7,6 +7,7 @@ mod cost;
 mod kit;
 mod process;
 mod streams;
+mod survival;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -15,6 +16,9 @@ fn main() -> ExitCode {
     let name = std::env::args().next().unwrap_or_default();
     if name == "gantry-spawner" {
         gantry_runtime::spawner::spawner_main();
+    }
+    if name == survival::DAEMON {
+        survival::daemon_main();
     }
     if name == "/sbin/docker-init" {
         gantry_runtime::pid1::init_main();
@@ -28,5 +32,6 @@ fn main() -> ExitCode {
     trials.extend(streams::all());
     trials.extend(confinement::all());
     trials.extend(cost::all());
+    trials.extend(survival::all());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -14,7 +14,7 @@ pub(crate) fn all() -> Vec<Trial> {
         Trial::test("a_failed_setup_leaves_nothing", failed_setup),
         Trial::test("a_killed_shim_is_found_lost", lost_shim),
         Trial::test("found_again_by_its_run_directory", found_again),
-        Trial::test("sixty_starts_at_once", many),
+        Trial::test("a_hundred_starts_at_once", many),
     ]
 }
 
@@ -163,7 +163,7 @@ fn found_again() -> Outcome {
 
 fn many() -> Outcome {
     std::thread::scope(|scope| {
-        for n in 0..60 {
+        for n in 0..100 {
             scope.spawn(move || {
                 let mut place = Place::new(&["sh", "-c", &format!("exit {n}")]);
                 assert_eq!(place.run().unwrap().code, n);
