@@ -41,6 +41,8 @@ fn layer() -> std::io::Result<Vec<u8>> {
     header.set_path("hello")?;
     header.set_size(gantry_hello::PROGRAM.len() as u64);
     header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
     header.set_mtime(0);
     header.set_cksum();
     let mut tar = tar::Builder::new(Vec::new());
