@@ -18,21 +18,28 @@ pub(crate) struct Gantry {
     binary: PathBuf,
     work: PathBuf,
     daemon: Child,
+    flags: &'static [&'static str],
 }
 
 impl Gantry {
-    pub(crate) fn start(built: &Path, work: &Path) -> Result<Self> {
+    pub(crate) fn start(built: &Path, work: &Path, flags: &'static [&'static str]) -> Result<Self> {
         let work = work.join("gantry");
         std::fs::create_dir_all(&work)?;
         let binary = work.join("gantry");
         std::fs::copy(built, &binary)
             .with_context(|| format!("cannot copy {}", built.display()))?;
-        let (daemon, _) = launch(&binary, &work)?;
+        let (daemon, _) = launch(&binary, &work, flags)?;
         Ok(Self {
             binary,
             work,
             daemon,
+            flags,
         })
+    }
+
+    /// What the daemon has written so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.work.join("daemon.log")).unwrap_or_default()
     }
 
     fn stop(&mut self) -> Result<()> {
@@ -45,13 +52,14 @@ impl Gantry {
 }
 
 /// Starts a daemon and waits for its first answer to a ping; says how long that took.
-fn launch(binary: &Path, work: &Path) -> Result<(Child, Duration)> {
+fn launch(binary: &Path, work: &Path, flags: &[&str]) -> Result<(Child, Duration)> {
     let socket = work.join("gantry.sock");
     let log = std::fs::File::create(work.join("daemon.log"))?;
     let start = Instant::now();
     let mut daemon = Command::new(binary)
         .arg("daemon")
-        .args(["--log-level", "warn", "--default-bridge-name", "gtybench0"])
+        .args(["--default-bridge-name", "gtybench0"])
+        .args(flags)
         .args(["--bip", "172.31.251.1/24", "--nft-table", "gantry_bench"])
         .args(["--cgroup-parent", "/gantry-bench"])
         .arg("-H")
@@ -120,7 +128,7 @@ impl Engine for Gantry {
         let mut times = Vec::new();
         for _ in 0..runs {
             self.stop()?;
-            let (daemon, time) = launch(&self.binary, &self.work)?;
+            let (daemon, time) = launch(&self.binary, &self.work, self.flags)?;
             self.daemon = daemon;
             times.push(time);
         }

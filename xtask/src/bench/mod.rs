@@ -7,6 +7,7 @@
 mod engine;
 mod gantry;
 mod peers;
+mod steps;
 mod table;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ const USAGE: &str = "Usage: cargo xtask bench [OPTIONS]
   --containers N       idle containers for the memory of one (30)
   --engine NAME=CMD    measure the engine that this client command talks to (repeatable)
   --alone              Gantry alone
+  --steps              instead: where the time of a start goes, step by step
   --binary FILE        measure this binary instead of building one";
 
 struct Options {
@@ -31,6 +33,7 @@ struct Options {
     containers: usize,
     engines: Vec<(String, String)>,
     alone: bool,
+    steps: bool,
     binary: Option<PathBuf>,
 }
 
@@ -40,6 +43,7 @@ fn options(args: &[String]) -> Result<Options> {
         containers: 30,
         engines: Vec::new(),
         alone: false,
+        steps: false,
         binary: None,
     };
     let mut args = args.iter();
@@ -55,6 +59,7 @@ fn options(args: &[String]) -> Result<Options> {
                 options.engines.push((name.to_owned(), command.to_owned()));
             }
             "--alone" => options.alone = true,
+            "--steps" => options.steps = true,
             "--binary" => options.binary = Some(value()?.into()),
             _ => bail!("unknown option {arg}\n\n{USAGE}"),
         }
@@ -74,13 +79,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let work = tempfile::Builder::new().prefix("gantry-bench-").tempdir()?;
     let rootfs = engine::busybox_tar(work.path())?;
 
+    if options.steps {
+        return print_steps(&binary, work.path(), &rootfs, options.runs);
+    }
     let peers = if options.alone {
         None
     } else {
         peers::Peers::find()?
     };
     let mut engines: Vec<Box<dyn Engine>> =
-        vec![Box::new(gantry::Gantry::start(&binary, work.path())?)];
+        vec![Box::new(gantry::Gantry::start(&binary, work.path(), &[])?)];
     for (name, command) in &options.engines {
         engines.push(Box::new(peers::Named::new(name, command)));
     }
@@ -100,18 +108,38 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
+const BRIDGE: &[&str] = &["run", "--rm", IMAGE, "true"];
+const NO_NETWORK: &[&str] = &["run", "--rm", "--network", "none", IMAGE, "true"];
+
+fn print_steps(
+    binary: &std::path::Path,
+    work: &std::path::Path,
+    rootfs: &std::path::Path,
+    runs: usize,
+) -> Result<()> {
+    let gantry = gantry::Gantry::start(binary, work, &["--trace-starts"])?;
+    gantry.import(rootfs)?;
+    let mut seen = 0;
+    for (title, words) in [
+        ("run --rm busybox true", BRIDGE),
+        ("run --rm --network none busybox true", NO_NETWORK),
+    ] {
+        for _ in 0..runs {
+            engine::timed(gantry.client(words))?;
+        }
+        let log = gantry.log();
+        println!("{}", steps::table(title, log.get(seen..).unwrap_or("")));
+        seen = log.len();
+    }
+    Ok(())
+}
+
 fn measure(engines: &mut [Box<dyn Engine>], options: &Options) -> Result<Table> {
     let names = engines.iter().map(|engine| engine.name()).collect();
     let mut table = Table::new(names);
     let commands: [(&str, &[&str]); 3] = [
-        (
-            "run --rm busybox true, bridge network",
-            &["run", "--rm", IMAGE, "true"],
-        ),
-        (
-            "run --rm --network none busybox true",
-            &["run", "--rm", "--network", "none", IMAGE, "true"],
-        ),
+        ("run --rm busybox true, bridge network", BRIDGE),
+        ("run --rm --network none busybox true", NO_NETWORK),
         ("client alone (--version)", &["--version"]),
     ];
     for (title, words) in commands {

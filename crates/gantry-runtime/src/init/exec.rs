@@ -67,7 +67,7 @@ fn become_it(
         load_seccomp(init)?;
     }
     // The end of the sync socket now means that the program runs.
-    steps.done("init: limits, seccomp, user, capabilities");
+    steps.done("init: limits and privileges");
     let mut word = b"x".to_vec();
     word.extend(postcard::to_stdvec(&steps.taken).unwrap_or_default());
     wire::send(sync, &word, &[]).step(|| "tell of the exec".into())?;
