@@ -163,6 +163,14 @@ impl Place {
     }
 }
 
+/// Takes the tests' own parent group away; it stays when another run of the tests still has groups in it.
+pub(crate) fn remove_cgroup_parent() {
+    for hierarchy in gantry_runtime::cgroup::Hierarchies::get().iter() {
+        let parent = Path::new(hierarchy.mount_point()).join("gantry-rt-test");
+        let _ = std::fs::remove_dir(parent);
+    }
+}
+
 fn clone_of(path: &Path) -> OwnedFd {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     open_tree(rustix::fs::CWD, path, flags).unwrap()

@@ -33,5 +33,7 @@ fn main() -> ExitCode {
     trials.extend(confinement::all());
     trials.extend(cost::all());
     trials.extend(survival::all());
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    kit::remove_cgroup_parent();
+    conclusion.exit_code()
 }

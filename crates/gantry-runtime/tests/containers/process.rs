@@ -4,7 +4,7 @@ use crate::kit::Place;
 use gantry_runtime::shim_client::{Found, find};
 use gantry_runtime::spawn::{StartError, Streams};
 use libtest_mimic::Trial;
-use std::io::Read;
+use std::io::{Read, Write};
 
 pub(crate) fn all() -> Vec<Trial> {
     vec![
@@ -143,12 +143,19 @@ fn lost_shim() -> Outcome {
 }
 
 fn found_again() -> Outcome {
-    let mut place = Place::new(&["sh", "-c", "sleep 0.3; exit 5"]);
+    let mut place = Place::new(&["sh", "-c", "read go; exit 5"]);
+    place.stdio.open_stdin = true;
     let started = place.start()?;
     drop(started.watch);
     match find(&place.run_dir())? {
         Found::Running { pid, watch, .. } => {
             assert_eq!(pid, started.pid);
+            let stdin = Streams {
+                stdin: true,
+                ..Streams::default()
+            };
+            let mut client = gantry_runtime::shim_client::attach(&place.run_dir(), stdin)?;
+            client.write_all(b"go\n")?;
             assert_eq!(watch.wait()?.map(|e| e.code), Some(5));
         }
         other => panic!("{other:?}"),
