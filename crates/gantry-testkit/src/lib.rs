@@ -3,3 +3,34 @@
 //! Owns: starting and ending a daemon with names that no other has, requests by hand, images to run, registries.
 //! Never: ships.
 //! Start here: [`Engine`].
+//!
+//! What goes wrong here panics: this crate is for tests, where a panic with a clear sentence is the failure.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "a panic is how a test fails; every function here may"
+)]
+
+mod client;
+mod engine;
+mod http;
+mod kernel;
+mod registry;
+mod rootfs;
+
+pub use client::{Ran, ran};
+pub use engine::{Engine, Options};
+pub use http::{Answer, Hijacked, read_frames};
+pub use registry::Registry;
+pub use rootfs::{busybox_tar, cache, debian_tar};
+
+use std::time::{Duration, Instant};
+
+/// Asks until the answer is yes; panics with `what` when it is not within `patience`.
+pub fn until(what: &str, patience: Duration, mut ask: impl FnMut() -> bool) {
+    let end = Instant::now() + patience;
+    while !ask() {
+        assert!(Instant::now() < end, "{what}: not within {patience:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
