@@ -69,7 +69,7 @@ fn open_blocking(
             .map_err(|e| Error::caused(&format!("cannot make {}", dir.display()), e))?;
     }
     let store = Arc::new(Store::open(&settings.data_root)?);
-    let (records, endpoints) = recover::read_records(&store)?;
+    let (records, endpoints) = recover::read_records(&store, &settings.exec_root)?;
     let bridge = bridge
         .map(|config| Bridge::up(config, &endpoints))
         .transpose()

@@ -56,7 +56,6 @@ pub(crate) fn compile(request: StartRequest<'_>) -> Result<Compiled, StartError>
         stdio,
         attached,
         // The spec's args and mounts have the init program.
-        init: _,
         trace,
     } = request;
     let mut fds = Fds::default();

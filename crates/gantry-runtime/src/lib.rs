@@ -25,4 +25,3 @@ pub mod spawn;
 pub mod spawner;
 mod steps;
 mod sys;
-pub mod users;

@@ -91,8 +91,6 @@ pub struct StartRequest<'a> {
     pub log: Option<LogFile>,
     pub stdio: Stdio,
     pub attached: Vec<Attached>,
-    /// `--init`: our own init program is PID 1 and reaps (bind of the daemon's binary at `/sbin/docker-init`).
-    pub init: bool,
     /// Time the steps: see [`Started::timings`].
     pub trace: bool,
 }

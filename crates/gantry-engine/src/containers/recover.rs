@@ -14,11 +14,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// All records in the database, and the endpoints of those that were alive when the daemon ended.
-pub(crate) fn read_records(store: &gantry_store::Store) -> Result<(Vec<Record>, Vec<Endpoint>)> {
+pub(crate) fn read_records(
+    store: &gantry_store::Store,
+    exec_root: &Path,
+) -> Result<(Vec<Record>, Vec<Endpoint>)> {
     let mut records = Vec::new();
     for (id, json) in store.database.all("container")? {
         match serde_json::from_str::<Record>(&json) {
-            Ok(record) => records.push(record),
+            Ok(mut record) => {
+                if record.endpoint.is_none() {
+                    record.endpoint = noted_endpoint(&exec_root.join("c").join(&id));
+                }
+                records.push(record);
+            }
             Err(error) => {
                 tracing::error!(container = id, %error, "a container's record cannot be read: left alone")
             }
@@ -29,6 +37,12 @@ pub(crate) fn read_records(store: &gantry_store::Store) -> Result<(Vec<Record>, 
         .filter_map(|r: &Record| r.endpoint.clone())
         .collect();
     Ok((records, endpoints))
+}
+
+/// The endpoint of a start that was not recorded any more.
+fn noted_endpoint(run_dir: &Path) -> Option<Endpoint> {
+    let json = std::fs::read(run_dir.join(super::start::ENDPOINT_NOTE)).ok()?;
+    serde_json::from_slice(&json).ok()
 }
 
 impl Containers {
@@ -81,6 +95,8 @@ impl Containers {
                         finished_at: std::time::SystemTime::now(),
                     };
                     self.ended_meanwhile(container, exit).await;
+                } else if let Some(endpoint) = container.record().endpoint.take() {
+                    self.disconnect(&container.id, Some(&endpoint));
                 }
             }
         }

@@ -27,7 +27,6 @@ impl Containers {
                 Status::Restarting if !force => {
                     return refuse("container is restarting: stop the container before removing or force remove");
                 }
-                Status::Dead => return Err(Error::not_found(format!("No such container: {name}"))),
                 _ => {}
             }
             this.kill_in_turn(&container).await?;

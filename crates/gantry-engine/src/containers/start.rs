@@ -6,7 +6,7 @@
 use super::record::{Record, Status};
 use super::{Container, Containers, etc, lock, spec};
 use crate::error::{Error, ErrorKind, Result};
-use gantry_network::bridge::{Endpoint, EndpointRequest, PublishedPort};
+use gantry_network::bridge::{Endpoint, EndpointRequest, NetworkError, PublishedPort};
 use gantry_network::sandbox::Sandbox;
 use gantry_runtime::spawn::{Attached, StartError, StartRequest, Started, Stdio};
 use jiff::Timestamp;
@@ -14,6 +14,8 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+/// The file of the run directory in which a start notes its endpoint.
+pub(super) const ENDPOINT_NOTE: &str = "endpoint";
 /// What Docker puts before runc's words.
 pub(super) const RUNTIME_PREFIX: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ";
 
@@ -132,6 +134,10 @@ impl Containers {
         steps.done("network and root file system");
         let connected = connected.map_err(Failure::from)?;
         record.endpoint.clone_from(&connected.endpoint);
+        if let Err(error) = self.prepare_run_dir(&record) {
+            self.disconnect(&record.id, connected.endpoint.as_ref());
+            return Err(error.into());
+        }
         record.endpoint_id = connected
             .endpoint
             .as_ref()
@@ -190,7 +196,6 @@ impl Containers {
         let spec = spec::build(&input)?;
         steps.done("spec");
         let run_dir = context.run_dir(&record.id);
-        fresh_dir(&run_dir)?;
         let config = &record.config;
         let rows_columns = record.host_config.console_size;
         let started = context.spawner.start(StartRequest {
@@ -212,7 +217,6 @@ impl Containers {
                 }),
             },
             attached,
-            init: record.host_config.init == Some(true),
             trace: context.settings.trace_starts,
         });
         steps.done("spawner");
@@ -255,15 +259,9 @@ impl Containers {
         };
         let request = endpoint_request(record)?;
         let sandbox = sandbox()?;
-        let endpoint = bridge.attach(&record.id, &sandbox, &request).map_err(|e| {
-            Error::caused(
-                &format!(
-                    "failed to set up container networking: cannot attach {} to the bridge",
-                    record.name
-                ),
-                e,
-            )
-        })?;
+        let endpoint = bridge
+            .attach(&record.id, &sandbox, &request)
+            .map_err(|error| not_attached(record, error))?;
         Ok(Connected {
             netns: Some(sandbox.netns),
             endpoint: Some(endpoint),
@@ -289,6 +287,21 @@ impl Containers {
         Ok(file.into())
     }
 
+    /// An empty run directory, with a note of the endpoint: a daemon that dies between the start and its record has its
+    /// successor find the address there.
+    fn prepare_run_dir(&self, record: &Record) -> Result<()> {
+        let run_dir = self.context.run_dir(&record.id);
+        fresh_dir(&run_dir)?;
+        let Some(endpoint) = &record.endpoint else {
+            return Ok(());
+        };
+        let json = serde_json::to_vec(endpoint)
+            .map_err(|e| Error::caused("cannot note the endpoint", e))?;
+        let path = run_dir.join(ENDPOINT_NOTE);
+        std::fs::write(&path, json)
+            .map_err(|e| Error::caused(&format!("cannot write {}", path.display()), e))
+    }
+
     /// Gives back what [`Self::connect`] took.
     pub(super) fn disconnect(&self, id: &str, endpoint: Option<&Endpoint>) {
         if let (Some(bridge), Some(endpoint)) = (&self.context.bridge, endpoint)
@@ -297,6 +310,21 @@ impl Containers {
             tracing::warn!(container = id, %error, "cannot release the network endpoint");
         }
     }
+}
+
+/// Docker's words for an endpoint that could not be made.
+fn not_attached(record: &Record, error: NetworkError) -> Error {
+    let what = match error {
+        NetworkError::Port(_) => format!(
+            "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({})",
+            record.name, record.id
+        ),
+        _ => format!(
+            "failed to set up container networking: failed to create endpoint {} on network bridge",
+            record.name
+        ),
+    };
+    Error::caused(&what, error)
 }
 
 /// The address, the MAC and the ports that the container asks for.

@@ -21,7 +21,6 @@ use gantry_api::filter::Filters;
 use gantry_api::image::{DeleteItem, HistoryItem, ImageInspect, ImageSummary, PruneResponse};
 use gantry_api::progress::Progress;
 use gantry_api::system::AuthConfig;
-use gantry_registry::RegistryOptions;
 use gantry_store::images::Image;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -77,7 +76,7 @@ pub struct Images {
 
 impl Images {
     pub(crate) fn new(context: Arc<Context>, containers: Arc<Containers>) -> Arc<Self> {
-        let puller = pull::Puller::new(context.store.clone(), RegistryOptions::default());
+        let puller = pull::Puller::new(context.store.clone(), context.registry.clone());
         Arc::new(Self {
             context,
             containers,

@@ -294,7 +294,6 @@ fn own_init() -> Outcome {
     let script = "(sh -c 'sleep 0.1' &) ; sleep 0.5; cat /proc/[0-9]*/stat | grep -c ' Z '; trap 'echo got it; exit 9' TERM; echo ready; \
                   while true; do sleep 0.05; done";
     let mut place = Place::new(&["/sbin/docker-init", "--", "sh", "-c", script]);
-    place.init = true;
     bind(
         &mut place,
         &std::env::current_exe()?,

@@ -36,7 +36,6 @@ pub(crate) struct Place {
     pub(crate) stdio: Stdio,
     pub(crate) log: bool,
     pub(crate) attached: Vec<Attached>,
-    pub(crate) init: bool,
 }
 
 impl Place {
@@ -82,7 +81,6 @@ impl Place {
             stdio: Stdio::default(),
             log: true,
             attached: Vec::new(),
-            init: false,
         }
     }
 
@@ -131,7 +129,6 @@ impl Place {
             }),
             stdio: self.stdio.clone(),
             attached: std::mem::take(&mut self.attached),
-            init: self.init,
             trace: true,
         })
     }
