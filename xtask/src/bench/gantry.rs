@@ -67,7 +67,7 @@ fn launch(binary: &Path, work: &Path, flags: &[&str]) -> Result<(Child, Duration
         .arg("--data-root")
         .arg(work.join("data"))
         .arg("--exec-root")
-        .arg(work.join("exec"))
+        .arg(work.join("run"))
         .arg("--pidfile")
         .arg(work.join("pid"))
         .stdin(Stdio::null())
@@ -145,8 +145,14 @@ impl Drop for Gantry {
             .output()
             .ok();
         Command::new("nft")
-            .args(["delete", "table", "inet", "gantry_bench"])
+            .args(["delete", "table", "ip", "gantry_bench"])
             .output()
             .ok();
+        // A group of each hierarchy; only empty ones can be removed.
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
+        for hierarchy in hierarchies.flatten() {
+            std::fs::remove_dir(hierarchy.path().join("gantry-bench")).ok();
+        }
+        std::fs::remove_dir("/sys/fs/cgroup/gantry-bench").ok();
     }
 }

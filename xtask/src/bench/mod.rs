@@ -76,7 +76,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Some(file) => file.clone(),
         None => binary::build()?,
     };
-    let work = tempfile::Builder::new().prefix("gantry-bench-").tempdir()?;
+    let work = tempfile::Builder::new().prefix("gb-").tempdir()?;
     let rootfs = engine::busybox_tar(work.path())?;
 
     if options.steps {
