@@ -60,12 +60,12 @@ pub(crate) fn compile(request: StartRequest<'_>) -> Result<Compiled, StartError>
     } = request;
     let mut fds = Fds::default();
     let rootfs = fds.add(rootfs);
-    let socket = run_dir.join("shim.sock");
-    let listener = UnixListener::bind(&socket)
-        .map_err(|e| failed(format!("listen on {}", socket.display()), e))?;
+    let dir = open_dir(run_dir)?;
+    let listener = UnixListener::bind(crate::shim_client::socket_in(&dir))
+        .map_err(|e| failed(format!("listen in {}", run_dir.display()), e))?;
     let (watch, watcher) =
         UnixStream::pair().map_err(|e| failed("make the watch connection", e))?;
-    let run_dir = fds.add(open_dir(run_dir)?);
+    let run_dir = fds.add(dir);
     let listener = fds.add(listener);
     let watcher = fds.add(watcher);
     let log = log

@@ -5,9 +5,11 @@
 //! container has ended; its presence is the truth about the exit).
 
 use crate::spawn::Streams;
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// How long a shim may take to answer a command.
@@ -160,8 +162,14 @@ pub fn find(run_dir: &Path) -> io::Result<Found> {
     Ok(exit().map_or(Found::Lost { pid }, Found::Exited))
 }
 
+/// The shim's socket in an opened run directory: by the descriptor, as a socket's path may have 107 bytes only (unix(7)).
+pub(crate) fn socket_in(dir: &impl AsRawFd) -> PathBuf {
+    format!("/proc/self/fd/{}/shim.sock", dir.as_raw_fd()).into()
+}
+
 fn ask(run_dir: &Path, command: command::Command) -> io::Result<UnixStream> {
-    let mut socket = UnixStream::connect(run_dir.join("shim.sock"))?;
+    let dir = File::open(run_dir)?;
+    let mut socket = UnixStream::connect(socket_in(&dir))?;
     socket.set_read_timeout(Some(ANSWER))?;
     socket.write_all(&command::encode(command))?;
     let mut answer = [0_u8; 1];

@@ -39,8 +39,7 @@ impl Containers {
         };
         let mut command = record.command().into_iter();
         let (size_rw, size_root_fs) = match size.then(|| self.sizes(&record)) {
-            // COMPAT: Docker leaves SizeRw out while it is zero.
-            Some((rw, all)) => (Some(rw).filter(|n| *n != 0), Some(all)),
+            Some((rw, all)) => (Some(rw), Some(all)),
             None => (None, None),
         };
         let mut data: BTreeMap<String, String> = context
