@@ -63,7 +63,10 @@ impl Containers {
         let removed = {
             let record = record.clone();
             crate::blocking(move || {
-                this.save(&record)?;
+                // On a full disk the removal itself makes the room that its record lacks.
+                if let Err(error) = this.save(&record) {
+                    tracing::warn!(container = %record.id, %error, "cannot record that the container is being removed");
+                }
                 this.remove_files(&record.id)
             })
             .await?
