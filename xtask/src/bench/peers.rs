@@ -1,4 +1,4 @@
-//! Docker Engine and Podman, from the tree that the peers script makes, and engines named on the command line.
+//! Docker Engine and Podman, from the tree that the peers script (in `GANTRY_CONFORMANCE`) makes, and engines named on the command line.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -35,7 +35,12 @@ pub(crate) struct Peers {
 impl Peers {
     /// The tree, when it and its script are there; Docker Engine is started in it if it does not run.
     pub(crate) fn find() -> Result<Option<Self>> {
-        let script = binary::root().join("../shared/conformance/peers.sh");
+        let script = std::env::var_os("GANTRY_CONFORMANCE")
+            .map_or_else(
+                || binary::root().join("../shared/conformance"),
+                PathBuf::from,
+            )
+            .join("peers.sh");
         let dir = std::env::var_os("PEERS")
             .map_or_else(|| PathBuf::from("/var/tmp/gantry-peers"), PathBuf::from);
         if !script.is_file() || !dir.join("usr/bin/dockerd").is_file() {
