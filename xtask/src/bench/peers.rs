@@ -43,7 +43,7 @@ impl Peers {
             .join("peers.sh");
         let dir = std::env::var_os("PEERS")
             .map_or_else(|| PathBuf::from("/var/tmp/gantry-peers"), PathBuf::from);
-        if !script.is_file() || !dir.join("usr/bin/dockerd").is_file() {
+        if !script.is_file() || !dir.join("usr/bin/podman").is_file() {
             eprintln!("no peers tree: Gantry is measured without Docker and Podman");
             return Ok(None);
         }
