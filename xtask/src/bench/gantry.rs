@@ -54,6 +54,7 @@ impl Gantry {
 /// Starts a daemon and waits for its first answer to a ping; says how long that took.
 fn launch(binary: &Path, work: &Path, flags: &[&str]) -> Result<(Child, Duration)> {
     let socket = work.join("gantry.sock");
+    let exec = exec_root(work);
     let log = std::fs::File::create(work.join("daemon.log"))?;
     let start = Instant::now();
     let mut daemon = Command::new(binary)
@@ -67,7 +68,7 @@ fn launch(binary: &Path, work: &Path, flags: &[&str]) -> Result<(Child, Duration
         .arg("--data-root")
         .arg(work.join("data"))
         .arg("--exec-root")
-        .arg(work.join("run"))
+        .arg(&exec)
         .arg("--pidfile")
         .arg(work.join("pid"))
         .stdin(Stdio::null())
@@ -89,6 +90,12 @@ fn launch(binary: &Path, work: &Path, flags: &[&str]) -> Result<(Child, Duration
         "the daemon does not answer; its log:\n{}",
         std::fs::read_to_string(work.join("daemon.log")).unwrap_or_default()
     )
+}
+
+/// A folder on a tmpfs, as `/run` is on most machines; some virtual ones have none there.
+fn exec_root(work: &Path) -> PathBuf {
+    let name = work.parent().and_then(Path::file_name);
+    Path::new("/dev/shm").join(name.unwrap_or("gantry-bench".as_ref()))
 }
 
 fn ping(socket: &Path) -> Option<()> {
@@ -139,6 +146,7 @@ impl Engine for Gantry {
 impl Drop for Gantry {
     fn drop(&mut self) {
         self.stop().ok();
+        std::fs::remove_dir_all(exec_root(&self.work)).ok();
         // What a stopped daemon leaves for the next one, and the bench has no next one for.
         Command::new("ip")
             .args(["link", "del", "gtybench0"])
