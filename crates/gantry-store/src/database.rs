@@ -1,8 +1,9 @@
 //! `gantry.db`: SQLite in WAL mode, `synchronous=NORMAL`: a crash of the machine may lose the last transactions, never
 //! the file.
 
-use crate::Result;
+use crate::{At, Result};
 use rusqlite::Connection;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +17,22 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS snapshot (id TEXT PRIMARY KEY, base TEXT NOT NULL) WITHOUT ROWID;
 ";
 
+/// The file, and with it its WAL, is for its owner alone: records have containers' environments.
+fn private_file(path: &Path) -> Result<()> {
+    let mut options = std::fs::File::options();
+    let made = options.create(true).truncate(false).write(true).mode(0o600);
+    made.open(path).at("cannot open", path)?;
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let file = Path::new(&name);
+        if file.exists() {
+            crate::set_mode(file, 0o600)?;
+        }
+    }
+    Ok(())
+}
+
 /// The one connection, behind a mutex.
 #[derive(Debug)]
 pub struct Database {
@@ -24,6 +41,7 @@ pub struct Database {
 
 impl Database {
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        private_file(path)?;
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "normal")?;

@@ -116,6 +116,7 @@ impl Layers {
         blob: &Path,
     ) -> Result<Layer> {
         std::fs::create_dir(dir).at("cannot make", dir)?;
+        crate::set_mode(dir, 0o755)?;
         let found = pipeline(reader, expected.size, dir, blob)?;
         verify("the layer's blob", expected.blob.as_ref(), &found.blob)?;
         verify("the layer's tar", expected.diff_id.as_ref(), &found.diff_id)?;

@@ -95,13 +95,15 @@ impl Store {
     /// Opens or makes the store; locks it (a second daemon gets [`StoreError::Locked`]) and removes what an
     /// interrupted write left behind.
     pub fn open(root: &Path) -> Result<Self> {
-        std::fs::create_dir_all(root).at("cannot make the data root", root)?;
+        make_root(root)?;
         let lock = lock(root)?;
         let tmp = root.join("tmp");
         if tmp.exists() {
             std::fs::remove_dir_all(&tmp).at("cannot empty", &tmp)?;
         }
-        std::fs::create_dir(&tmp).at("cannot make", &tmp)?;
+        for private in [&tmp, &root.join("image"), &root.join("layers")] {
+            make_private(private)?;
+        }
         let database = Arc::new(database::Database::open(&root.join("gantry.db"))?);
         let blobs = Arc::new(blobs::Blobs::open(root)?);
         let layers = Arc::new(layers::Layers::open(root, blobs.clone(), database.clone())?);
@@ -120,13 +122,37 @@ impl Store {
     }
 }
 
+/// Makes the data root. Others may pass through it to what is theirs, not look around.
+fn make_root(root: &Path) -> Result<()> {
+    if root.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(root).at("cannot make the data root", root)?;
+    set_mode(root, 0o711)
+}
+
+/// Layers have setuid programs, and images what their owners put there: neither is for other users of the host
+/// (CVE-2021-41091 was this in Docker). The mode is set at each start, whatever made the folder.
+fn make_private(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).at("cannot make", dir)?;
+    set_mode(dir, 0o700)
+}
+
+/// Sets a mode whatever the umask is.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).at("cannot protect", path)
+}
+
 fn lock(root: &Path) -> Result<File> {
     use rustix::fs::{FlockOperation, flock};
+    use std::os::unix::fs::OpenOptionsExt;
     let path = root.join("lock");
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&path)
         .at("cannot open", &path)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -13,7 +13,7 @@ use std::fs::Metadata;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,6 +49,10 @@ impl Overlay {
         let _ = std::fs::remove_dir_all(&tmp);
         for dir in ["dev/pts", "dev/shm", "proc", "sys", "etc"] {
             std::fs::create_dir_all(tmp.join(dir)).at("cannot make", &tmp)?;
+            crate::set_mode(&tmp.join(dir), 0o755)?;
+        }
+        for dir in ["dev", "."] {
+            crate::set_mode(&tmp.join(dir), 0o755)?;
         }
         for file in [
             ".dockerenv",
@@ -58,6 +62,7 @@ impl Overlay {
             "etc/resolv.conf",
         ] {
             std::fs::write(tmp.join(file), "").at("cannot make", &tmp)?;
+            crate::set_mode(&tmp.join(file), 0o644)?;
         }
         std::os::unix::fs::symlink("/proc/mounts", tmp.join("etc/mtab")).at("cannot make", &tmp)?;
         std::fs::rename(&tmp, &init).at("cannot make", &init)
@@ -116,11 +121,10 @@ impl Driver for Overlay {
 
     fn prepare(&self, id: &str, base: &Base) -> Result<()> {
         let dir = self.container(id);
+        // COMPAT: the container's root is 0755 root:root whatever its image says, as with Docker's overlay2.
         let make = |path: &Path| {
-            std::fs::DirBuilder::new()
-                .mode(0o755)
-                .create(path)
-                .at("cannot make", path)
+            std::fs::create_dir(path).at("cannot make", path)?;
+            crate::set_mode(path, 0o755)
         };
         let made = make(&dir)
             .and_then(|()| make(&dir.join("upper")))

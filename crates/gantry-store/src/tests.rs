@@ -452,3 +452,26 @@ fn a_second_daemon_is_refused_and_leftovers_are_collected() {
     assert_eq!(left_in(&dir.path().join("layers/overlay2/l")), 1);
     assert_eq!(left_in(&dir.path().join("image/blobs/sha256")), 2);
 }
+
+#[test]
+fn other_users_of_the_host_do_not_get_at_layers_blobs_and_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("made/by/open");
+    let store = Store::open(&root).unwrap();
+    store.database.put("container", "x", "{}").unwrap();
+    let mode = |name: &str| root.join(name).metadata().unwrap().mode() & 0o777;
+    assert_eq!(mode("."), 0o711);
+    for private in ["layers", "image", "tmp"] {
+        assert_eq!(mode(private), 0o700, "{private}");
+    }
+    for private in ["gantry.db", "gantry.db-wal", "gantry.db-shm", "lock"] {
+        assert_eq!(mode(private), 0o600, "{private}");
+    }
+    // A data root of an older version is closed, too.
+    drop(store);
+    for open in ["layers", "gantry.db"] {
+        std::fs::set_permissions(root.join(open), PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let _store = Store::open(&root).unwrap();
+    assert_eq!((mode("layers"), mode("gantry.db")), (0o700, 0o600));
+}
