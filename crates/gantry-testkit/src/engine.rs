@@ -23,12 +23,24 @@ const TEARDOWN: Duration = Duration::from_secs(10);
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// How an engine's daemon is started.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
+    /// Length of the bridge's prefix.
+    pub prefix: u8,
     /// More flags of the daemon.
     pub flags: Vec<String>,
     /// Its data root, where it is not in the engine's folder.
     pub data_root: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            prefix: 24,
+            flags: Vec::new(),
+            data_root: None,
+        }
+    }
 }
 
 /// A daemon of the real binary; containers and all are gone after its end, or the test fails.
@@ -65,8 +77,11 @@ impl Engine {
         let folder = std::env::temp_dir().join(format!("gantry-{name}"));
         std::fs::create_dir_all(&folder).expect("the engine's folder can be made");
         let binary = folder.join("gantry");
-        std::fs::copy(&built, &binary)
-            .unwrap_or_else(|error| panic!("cannot copy {}: {error}", built.display()));
+        // By a process of its own: a file that is open for writing here, while another test's thread forks, cannot be
+        // executed ("text file busy").
+        let mut copy = Command::new("cp");
+        copy.arg(&built).arg(&binary);
+        ran(copy, b"", PATIENCE).ok();
         let mut engine = Self {
             subnet: format!("10.{}.{}", 200 + pid % 50, number % 256),
             names: Names {
@@ -96,7 +111,10 @@ impl Engine {
             .arg("--pidfile")
             .arg(self.names.folder.join("pid"))
             .args(["--default-bridge-name", &self.names.bridge])
-            .args(["--bip", &format!("{}.1/24", self.subnet)])
+            .args([
+                "--bip",
+                &format!("{}.1/{}", self.subnet, self.options.prefix),
+            ])
             .args(["--nft-table", &self.names.table])
             .args(["--cgroup-parent", &format!("/{}", self.names.cgroup)])
             .args(["--log-level", "debug"])
@@ -164,6 +182,13 @@ impl Engine {
             }
             std::thread::sleep(Duration::from_millis(5));
         };
+        assert!(status.success(), "the daemon: {status}\n{}", self.log());
+    }
+
+    /// Takes note that the daemon has ended by itself; panics unless it has, with 0.
+    pub fn reap(&mut self) {
+        let mut daemon = self.daemon.take().expect("the daemon ran");
+        let status = daemon.wait().expect("the daemon can be waited for");
         assert!(status.success(), "the daemon: {status}\n{}", self.log());
     }
 
@@ -399,7 +424,7 @@ impl Engine {
         }
         for (program, words) in [
             ("ip", ["link", "del", &self.names.bridge]),
-            ("nft", ["delete", "table inet", &self.names.table]),
+            ("nft", ["delete", "table ip", &self.names.table]),
         ] {
             Command::new(program).args(words).output().ok();
         }

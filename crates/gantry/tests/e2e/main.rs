@@ -1,0 +1,17 @@
+//! The real binary on the real kernel: a daemon for each test, driven by the client and by requests.
+//!
+//! Run by `cargo xtask test`, which builds the binary and names it in `$GANTRY_BINARY`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails, also in what its tests share"
+)]
+
+mod bad_input;
+mod conformance;
+mod daemon;
+mod images;
+mod network;
+mod recovery;
+mod rootfs;
+mod run;
+mod streams;
