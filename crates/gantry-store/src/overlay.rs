@@ -171,12 +171,17 @@ impl Driver for Overlay {
     }
 
     fn remove(&self, id: &str) -> Result<()> {
-        self.database
-            .execute("DELETE FROM snapshot WHERE id = ?", [id])?;
+        let forget = || {
+            self.database
+                .execute("DELETE FROM snapshot WHERE id = ?", [id])
+        };
+        let forgotten = forget();
         match std::fs::remove_dir_all(self.container(id)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.at("cannot remove the writable layer", &self.container(id)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other.at("cannot remove the writable layer", &self.container(id))?,
         }
+        // On a full disk there is room for it only now.
+        forgotten.or_else(|_| forget())
     }
 
     fn size(&self, id: &str) -> Result<u64> {

@@ -1,7 +1,9 @@
 //! One daemon with names of its own.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use serde_json::Value;
 use crate::client::{Ran, ran};
 use crate::http::{self, Answer, Hijacked};
 use crate::kernel::Names;
-use crate::{rootfs, until};
+use crate::{Machine, rootfs, until};
 
 /// How long a client command may take.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -31,6 +33,8 @@ pub struct Options {
     pub flags: Vec<String>,
     /// Its data root, where it is not in the engine's folder.
     pub data_root: Option<PathBuf>,
+    /// Runs it on a network of its own.
+    pub machine: Option<Arc<Machine>>,
 }
 
 impl Default for Options {
@@ -39,6 +43,7 @@ impl Default for Options {
             prefix: 24,
             flags: Vec::new(),
             data_root: None,
+            machine: None,
         }
     }
 }
@@ -100,7 +105,7 @@ impl Engine {
 
     /// The command that starts this engine's daemon.
     pub fn daemon_command(&self) -> Command {
-        let mut command = Command::new(&self.names.binary);
+        let mut command = self.inside(&self.names.binary);
         command
             .arg("daemon")
             .args(["-H", &self.host()])
@@ -121,6 +126,37 @@ impl Engine {
             .args(&self.options.flags)
             .stdin(Stdio::null());
         command
+    }
+
+    /// A command that sees the daemon's network.
+    fn inside(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut words = self
+            .options
+            .machine
+            .as_ref()
+            .map(|machine| machine.prefix())
+            .unwrap_or_default()
+            .into_iter();
+        match words.next() {
+            None => Command::new(program),
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(program);
+                command
+            }
+        }
+    }
+
+    /// Links that are ports of the engine's bridge.
+    fn ports(&self) -> Vec<String> {
+        let mut command = self.inside("ip");
+        command.args(["-o", "link", "show", "master", &self.names.bridge]);
+        let output = command.output().expect("ip can be run");
+        // Without the bridge there is an error, and no port.
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| Some(line.split(' ').nth(1)?.to_owned()))
+            .collect()
     }
 
     /// Starts the daemon again after its end, and waits until it answers.
@@ -341,7 +377,7 @@ impl Engine {
         let names = &self.names;
         let mut found: Vec<String> = Vec::new();
         found.extend(names.mounts().iter().map(|point| format!("mount {point}")));
-        found.extend(names.ports().iter().map(|link| format!("link {link}")));
+        found.extend(self.ports().iter().map(|link| format!("link {link}")));
         let below_parent = |path: &PathBuf| {
             path.file_name()
                 .is_none_or(|last| last != names.cgroup.as_str())
@@ -426,7 +462,7 @@ impl Engine {
             ("ip", ["link", "del", &self.names.bridge]),
             ("nft", ["delete", "table ip", &self.names.table]),
         ] {
-            Command::new(program).args(words).output().ok();
+            self.inside(program).args(words).output().ok();
         }
         std::fs::remove_dir_all(&self.names.folder).ok();
     }

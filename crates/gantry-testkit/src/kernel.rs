@@ -41,16 +41,6 @@ impl Names {
         found
     }
 
-    /// Links that are ports of the engine's bridge.
-    pub(crate) fn ports(&self) -> Vec<String> {
-        std::fs::read_dir(format!("/sys/class/net/{}/brif", self.bridge))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect()
-    }
-
     /// Processes of the engine's binary: daemon, spawner, shims. They are told by the file, because a copy's is unique.
     pub(crate) fn processes(&self) -> Vec<i32> {
         use std::os::unix::fs::MetadataExt;

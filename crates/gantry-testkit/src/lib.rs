@@ -15,12 +15,14 @@ mod client;
 mod engine;
 mod http;
 mod kernel;
+mod machine;
 mod registry;
 mod rootfs;
 
 pub use client::{Ran, ran};
 pub use engine::{Engine, Options};
 pub use http::{Answer, Hijacked, read_frames};
+pub use machine::Machine;
 pub use registry::Registry;
 pub use rootfs::{busybox_tar, cache, debian_tar};
 

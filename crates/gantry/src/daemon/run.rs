@@ -118,7 +118,6 @@ fn bridge_config(settings: &Settings) -> Result<Option<BridgeConfig>> {
         bip: bip.transpose()?,
         mtu: settings.mtu,
         table: settings.nft_table.clone(),
-        ..BridgeConfig::default()
     }))
 }
 

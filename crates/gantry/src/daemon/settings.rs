@@ -112,16 +112,7 @@ impl Settings {
     }
 
     fn merge(flags: Flags, file: File, config_file: Option<PathBuf>) -> Result<Self> {
-        let log_opts = flags
-            .log_opts
-            .iter()
-            .map(|option| {
-                let (key, value) = option
-                    .split_once('=')
-                    .with_context(|| format!("--log-opt {option}: KEY=VALUE is expected"))?;
-                Ok((key.to_owned(), value.to_owned()))
-            })
-            .collect::<Result<BTreeMap<_, _>>>()?;
+        let log_opts = pairs(&flags.log_opts)?;
         if !log_opts.is_empty() && !file.log_opts.is_empty() {
             one("log-opts", Some(()), Some(()))?;
         }
@@ -215,6 +206,19 @@ impl Settings {
             trace_starts: flags.trace_starts,
         })
     }
+}
+
+/// The words of `--log-opt`.
+fn pairs(options: &[String]) -> Result<BTreeMap<String, String>> {
+    options
+        .iter()
+        .map(|option| {
+            let (key, value) = option
+                .split_once('=')
+                .with_context(|| format!("--log-opt {option}: KEY=VALUE is expected"))?;
+            Ok((key.to_owned(), value.to_owned()))
+        })
+        .collect()
 }
 
 fn read(path: &Path) -> Result<File> {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 /// Steps that are as Docker's, for each part of the script. These numbers only rise.
 const FLOORS: &[(&str, usize)] = &[
-    ("system", 1),
-    ("images", 1),
-    ("create", 1),
-    ("lifecycle", 1),
-    ("streams", 1),
+    ("system", 17),
+    ("images", 28),
+    ("create", 91),
+    ("lifecycle", 58),
+    ("streams", 31),
 ];
 
 /// The folder of the recorded answers and of the player.

@@ -1,6 +1,19 @@
 //! The default bridge, and `--network none|host|bridge`.
 
-use gantry_testkit::Engine;
+use gantry_testkit::{Engine, Machine, Options, busybox_tar, ran};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An engine on a network of its own, where nobody else has rules.
+fn on_a_machine() -> (Engine, Arc<Machine>) {
+    let machine = Arc::new(Machine::new());
+    let engine = Engine::with(Options {
+        machine: Some(machine.clone()),
+        ..Options::default()
+    });
+    engine.import(&busybox_tar(), "busybox");
+    (engine, machine)
+}
 
 #[test]
 fn bridge_none_and_host() {
@@ -39,7 +52,7 @@ fn bridge_none_and_host() {
 
 #[test]
 fn containers_reach_each_other_and_the_host() {
-    let engine = Engine::with_busybox();
+    let (engine, _machine) = on_a_machine();
     engine
         .gantry(&[
             "run",
@@ -104,11 +117,11 @@ fn files_of_the_network_are_as_docker_writes_them() {
 
 #[test]
 fn addresses_are_used_again_after_release() {
-    let engine = Engine::with(gantry_testkit::Options {
+    let engine = Engine::with(Options {
         prefix: 29,
         ..Default::default()
     });
-    engine.import(&gantry_testkit::busybox_tar(), "busybox");
+    engine.import(&busybox_tar(), "busybox");
     for _ in 0..20 {
         engine.gantry(&["run", "--rm", "busybox", "true"]).ok();
     }
@@ -139,6 +152,7 @@ fn a_container_joins_anothers_network() {
         .as_str()
         .unwrap()
         .to_owned();
+    // The half second lets the connection close: a link goes with its last packet.
     let seen = engine
         .gantry(&[
             "run",
@@ -155,4 +169,64 @@ fn a_container_joins_anothers_network() {
         ])
         .ok();
     assert!(seen.contains(&address), "{seen}");
+}
+
+#[test]
+fn the_outside_sees_the_machines_address() {
+    let (engine, machine) = on_a_machine();
+    // The outside knows no way back to the bridge's subnet: without NAT no answer would come.
+    let server = "import http.server as h\nclass A(h.BaseHTTPRequestHandler):\n def do_GET(s):\n  b=s.client_address[0].encode()\n  \
+                  s.send_response(200); s.send_header('Content-Length', str(len(b))); s.end_headers(); s.wfile.write(b)\n \
+                  def log_message(s, *a): pass\nh.HTTPServer(('192.0.2.2', 80), A).serve_forever()";
+    let mut server = machine.outside(&["python3", "-c", server]).spawn().unwrap();
+    let script = format!(
+        "for i in 1 2 3 4 5 6 7 8 9; do timeout 3 wget -qO- http://{}/ && sleep 0.5 && exit; sleep 0.3; done; exit 1",
+        Machine::OUTSIDE
+    );
+    let seen = engine.gantry(&["run", "--rm", "busybox", "sh", "-c", &script]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(seen.ok(), Machine::ADDRESS);
+    // And nothing goes out by itself with --network none.
+    let script = format!("timeout 3 wget -qO- http://{}/", Machine::OUTSIDE);
+    let none = engine
+        .gantry(&[
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "busybox",
+            "sh",
+            "-c",
+            &script,
+        ])
+        .fails_with(1);
+    assert!(none.contains("unreachable"), "{none}");
+}
+
+#[test]
+fn rules_of_others_stay_as_they_are() {
+    let machine = Arc::new(Machine::new());
+    let inside = |words: &[&str]| {
+        let mut command = machine.inside(words);
+        command.stdin(std::process::Stdio::null());
+        ran(command, b"", Duration::from_secs(10)).ok()
+    };
+    inside(&[
+        "nft",
+        "add table inet theirs; add chain inet theirs c { type filter hook forward priority 0; policy accept; }; add rule inet theirs c counter",
+    ]);
+    let before = inside(&["nft", "-s", "list", "table", "inet", "theirs"]);
+    {
+        let engine = Engine::with(Options {
+            machine: Some(machine.clone()),
+            ..Options::default()
+        });
+        engine.import(&busybox_tar(), "busybox");
+        engine.gantry(&["run", "--rm", "busybox", "true"]).ok();
+    }
+    assert_eq!(
+        inside(&["nft", "-s", "list", "table", "inet", "theirs"]),
+        before
+    );
 }
