@@ -90,6 +90,14 @@ impl Database {
         self.execute("DELETE FROM record WHERE kind = ? AND id = ?", (kind, id))
     }
 
+    /// Deletes the records of two kinds that have one ID.
+    pub fn delete_both(&self, kinds: [&str; 2], id: &str) -> Result<()> {
+        self.execute(
+            "DELETE FROM record WHERE kind IN (?, ?) AND id = ?",
+            (kinds[0], kinds[1], id),
+        )
+    }
+
     /// All records of a kind, as `(id, json)`.
     pub fn all(&self, kind: &str) -> Result<Vec<(String, String)>> {
         self.pairs("SELECT id, body FROM record WHERE kind = ?", [kind])

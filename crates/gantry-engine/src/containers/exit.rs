@@ -120,7 +120,10 @@ impl Containers {
             }
             (record.clone(), again)
         };
-        if let Err(error) = self.save(&record) {
+        // A container with `--rm` is about to go: a daemon that dies first finds its exit, or its shim's end, again.
+        if !record.host_config.auto_remove
+            && let Err(error) = self.save_state(&record)
+        {
             tracing::error!(container = %container.id, %error, "cannot record the exit");
         }
         self.tell_exit(&record, &exit, endpoint.is_some());

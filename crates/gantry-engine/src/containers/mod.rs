@@ -104,6 +104,10 @@ impl Container {
     }
 }
 
+/// Kinds of records in the database.
+const CONTAINER: &str = "container";
+const STATE: &str = "container-state";
+
 /// The table, by ID and by name.
 #[derive(Debug, Default)]
 struct Table {
@@ -186,15 +190,20 @@ impl Containers {
         }
     }
 
-    /// Writes the record to the database.
+    /// Writes what of the record does not change by itself: at create and rename.
     fn save(&self, record: &Record) -> Result<()> {
-        let json = serde_json::to_string(record)
+        self.put(CONTAINER, &record.id, record)
+    }
+
+    /// Writes what changes while the container lives.
+    fn save_state(&self, record: &Record) -> Result<()> {
+        self.put(STATE, &record.id, &record.changing())
+    }
+
+    fn put(&self, kind: &str, id: &str, value: &impl serde::Serialize) -> Result<()> {
+        let json = serde_json::to_string(value)
             .map_err(|e| Error::caused("cannot encode the container's record", e))?;
-        Ok(self
-            .context
-            .store
-            .database
-            .put("container", &record.id, &json)?)
+        Ok(self.context.store.database.put(kind, id, &json)?)
     }
 
     /// Waits for an exit, a stop or the removal. The container is looked up first; the future then lasts until

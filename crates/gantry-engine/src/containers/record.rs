@@ -105,7 +105,16 @@ impl MountKind {
     }
 }
 
-/// The record.
+/// What of a record changes while the container lives: kept apart, so that a start and an exit write little.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Changing {
+    pub(super) state: State,
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) endpoint_id: String,
+    pub(super) restart_count: i64,
+}
+
+/// The record. What changes is stored apart from the rest, see [`Changing`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     pub id: String,
@@ -120,12 +129,16 @@ pub struct Record {
     /// What was asked for on each network.
     pub networks: BTreeMap<String, EndpointSettings>,
     pub base: Base,
+    #[serde(skip)]
     pub state: State,
     /// What it has on the bridge while it is alive.
+    #[serde(skip)]
     pub endpoint: Option<Endpoint>,
     /// Identity of that endpoint for the API, 64 hex digits; empty without one.
+    #[serde(skip)]
     pub endpoint_id: String,
     pub mounts: Vec<MountRecord>,
+    #[serde(skip)]
     pub restart_count: i64,
 }
 
@@ -137,6 +150,22 @@ impl Record {
             .chain(self.config.cmd.iter().flatten())
             .cloned()
             .collect()
+    }
+
+    pub(super) fn changing(&self) -> Changing {
+        Changing {
+            state: self.state.clone(),
+            endpoint: self.endpoint.clone(),
+            endpoint_id: self.endpoint_id.clone(),
+            restart_count: self.restart_count,
+        }
+    }
+
+    pub(super) fn take_up(&mut self, changing: Changing) {
+        self.state = changing.state;
+        self.endpoint = changing.endpoint;
+        self.endpoint_id = changing.endpoint_id;
+        self.restart_count = changing.restart_count;
     }
 
     /// The first 12 digits of the ID.

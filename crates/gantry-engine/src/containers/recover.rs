@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use gantry_network::bridge::Endpoint;
 use gantry_runtime::cgroup::Cgroup;
 use gantry_runtime::shim_client::{self, ExitRecord, Found, Watch};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,9 +19,17 @@ pub(crate) fn read_records(
     exec_root: &Path,
 ) -> Result<(Vec<Record>, Vec<Endpoint>)> {
     let mut records = Vec::new();
-    for (id, json) in store.database.all("container")? {
+    let mut states: HashMap<String, String> =
+        store.database.all(super::STATE)?.into_iter().collect();
+    for (id, json) in store.database.all(super::CONTAINER)? {
         match serde_json::from_str::<Record>(&json) {
             Ok(mut record) => {
+                let changing = states
+                    .remove(&id)
+                    .and_then(|json| serde_json::from_str(&json).ok());
+                changing
+                    .into_iter()
+                    .for_each(|changing| record.take_up(changing));
                 if record.endpoint.is_none() {
                     record.endpoint = noted_endpoint(&exec_root.join("c").join(&id));
                 }
@@ -120,7 +128,7 @@ impl Containers {
             record.clone()
         };
         container.phase.send_modify(|phase| phase.alive = true);
-        if let Err(error) = self.save(&record) {
+        if let Err(error) = self.save_state(&record) {
             tracing::error!(container = %container.id, %error, "cannot record that the container runs");
         }
         self.supervise(container, watch);

@@ -63,8 +63,11 @@ impl Containers {
         let removed = {
             let record = record.clone();
             crate::blocking(move || {
-                // On a full disk the removal itself makes the room that its record lacks.
-                if let Err(error) = this.save(&record) {
+                // A container with `--rm` goes whatever its record says; and on a full disk the removal itself makes the
+                // room that the record lacks.
+                if !record.host_config.auto_remove
+                    && let Err(error) = this.save_state(&record)
+                {
                     tracing::warn!(container = %record.id, %error, "cannot record that the container is being removed");
                 }
                 this.remove_files(&record.id)
@@ -99,7 +102,8 @@ impl Containers {
                 _ => {}
             }
         }
-        Ok(self.context.store.database.delete("container", id)?)
+        let kinds = [super::CONTAINER, super::STATE];
+        Ok(self.context.store.database.delete_both(kinds, id)?)
     }
 
     /// Removes every container that is not alive and that the filters let through.

@@ -77,7 +77,7 @@ impl Containers {
             record.state.status = Status::Exited;
             record.clone()
         };
-        if let Err(error) = self.save(&record) {
+        if let Err(error) = self.save_state(&record) {
             tracing::error!(container = %container.id, %error, "cannot record the end of restarts");
         }
         container.phase.send_modify(|phase| {

@@ -83,7 +83,7 @@ impl Containers {
         *container.record() = record;
         container.phase.send_modify(|phase| phase.alive = true);
         let record = container.snapshot();
-        let saved = self.save(&record);
+        let saved = self.save_state(&record);
         if record.endpoint.is_some() {
             self.context.tell_network("connect", &container.id);
         }
@@ -100,7 +100,7 @@ impl Containers {
             record.state.error.clone_from(&failure.error.message);
             record.clone()
         };
-        if let Err(error) = self.save(&record) {
+        if let Err(error) = self.save_state(&record) {
             tracing::error!(container = %container.id, %error, "cannot record a failed start");
         }
         container.phase.send_modify(|phase| {
@@ -116,21 +116,26 @@ impl Containers {
     }
 
     /// All the work of a start that blocks. On failure nothing of it is left.
-    fn launch(&self, mut record: Record, attached: Vec<Attached>) -> Launched {
+    fn launch(self: &Arc<Self>, mut record: Record, attached: Vec<Attached>) -> Launched {
         let mut steps = Steps::new(self.context.settings.trace_starts);
-        // The network on a thread of its own, while this one mounts.
-        let (connected, rootfs) = std::thread::scope(|scope| {
-            let network = scope.spawn(|| self.connect(&record));
-            let rootfs = self
-                .context
-                .store
-                .snapshots
-                .mount(&record.id, record.host_config.auto_remove);
-            let network = network
-                .join()
-                .unwrap_or_else(|_| Err(Error::system("the network thread panicked")));
-            (network, rootfs)
+        // The network on another thread of the pool, while this one mounts.
+        let (done, network) = std::sync::mpsc::sync_channel(1);
+        let (this, asked) = (self.clone(), record.clone());
+        tokio::runtime::Handle::current().spawn_blocking(move || {
+            if let Err(std::sync::mpsc::SendError(Ok(Connected { endpoint, .. }))) =
+                done.send(this.connect(&asked))
+            {
+                this.disconnect(&asked.id, endpoint.as_ref());
+            }
         });
+        let rootfs = self
+            .context
+            .store
+            .snapshots
+            .mount(&record.id, record.host_config.auto_remove);
+        let connected = network
+            .recv()
+            .unwrap_or_else(|_| Err(Error::system("the network thread panicked")));
         steps.done("network and root file system");
         let connected = connected.map_err(Failure::from)?;
         record.endpoint.clone_from(&connected.endpoint);

@@ -170,8 +170,10 @@ fn cpu(config: &HostConfig) -> Result<()> {
     if config.nano_cpus > 0 && config.cpu_quota != 0 {
         return refuse("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
     }
-    let there = std::thread::available_parallelism().map_or(1, usize::from) as i64;
-    if config.nano_cpus < 0 || config.nano_cpus > there * 1_000_000_000 {
+    // Asked for only where it matters: the answer costs a look at the cgroups.
+    let there = || std::thread::available_parallelism().map_or(1, usize::from) as i64;
+    if config.nano_cpus != 0 && !(0..=there() * 1_000_000_000).contains(&config.nano_cpus) {
+        let there = there();
         return refuse(format!(
             "range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
         ));
