@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// The three files' paths in a container's folder.
+/// The three files' paths in a container's run directory.
 #[derive(Debug, Clone)]
 pub(super) struct EtcFiles {
     pub(super) hosts: std::path::PathBuf,

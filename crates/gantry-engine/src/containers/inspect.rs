@@ -28,7 +28,7 @@ impl Containers {
 
     fn inspect_record(&self, record: Record, size: bool) -> ContainerInspect {
         let context = &self.context;
-        let dir = context.container_dir(&record.id);
+        let dir = context.run_dir(&record.id);
         let path = |name: &str| {
             let file = dir.join(name);
             if file.exists() {

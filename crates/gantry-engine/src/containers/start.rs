@@ -175,11 +175,8 @@ impl Containers {
         steps: &mut Steps,
     ) -> std::result::Result<Started, Failure> {
         let context = &self.context;
-        let files = etc::write(
-            &context.container_dir(&record.id),
-            record,
-            &context.settings,
-        )?;
+        // In the run directory, which is in memory on most machines: they are written anew at each start.
+        let files = etc::write(&context.run_dir(&record.id), record, &context.settings)?;
         for mount in record.mounts.iter().filter(|m| m.create_source) {
             std::fs::create_dir_all(&mount.source)
                 .or_else(|e| {
