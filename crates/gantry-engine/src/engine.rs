@@ -44,6 +44,7 @@ impl Engine {
             crate::blocking(move || open_blocking(settings, spawner, bridge, registry)).await??;
         let containers = Arc::new(Containers::new(context.clone()));
         containers.recover(records).await?;
+        tokio::spawn(crate::containers::links::clear(context.clone()));
         Ok(Arc::new(Self {
             images: Images::new(context.clone(), containers.clone()),
             containers,
@@ -85,6 +86,7 @@ fn open_blocking(
         bridge_id,
         unified_cgroup,
         registry,
+        released: crate::containers::links::Released::default(),
     };
     Ok((Arc::new(context), records))
 }

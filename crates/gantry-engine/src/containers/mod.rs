@@ -13,6 +13,7 @@ mod etc;
 mod exit;
 pub(crate) mod filters;
 pub mod inspect;
+pub(crate) mod links;
 pub mod list;
 mod mounts;
 pub mod names;

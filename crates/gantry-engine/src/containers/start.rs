@@ -306,11 +306,13 @@ impl Containers {
 
     /// Gives back what [`Self::connect`] took.
     pub(super) fn disconnect(&self, id: &str, endpoint: Option<&Endpoint>) {
-        if let (Some(bridge), Some(endpoint)) = (&self.context.bridge, endpoint)
-            && let Err(error) = bridge.release(endpoint)
-        {
+        let (Some(bridge), Some(endpoint)) = (&self.context.bridge, endpoint) else {
+            return;
+        };
+        if let Err(error) = bridge.release(endpoint) {
             tracing::warn!(container = id, %error, "cannot release the network endpoint");
         }
+        self.context.released.note(&endpoint.host_link);
     }
 }
 

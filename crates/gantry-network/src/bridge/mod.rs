@@ -305,6 +305,22 @@ impl Bridge {
         NetworkError::all(errors)
     }
 
+    /// Deletes links of endpoints that were released, together. For those whose namespace lingers: the kernel keeps one
+    /// for a minute or two while a TCP connection of it waits for an answer that will not come.
+    pub fn clear(&self, host_links: &[String]) -> Result<(), NetworkError> {
+        let mut lingering = Vec::new();
+        for name in host_links {
+            let owned = self.addresses().owners.values().any(|owner| owner == name);
+            if !owned
+                && let Some(link) = find(&self.netlink, name)?
+                && up::is_our_port(&link, &self.link)
+            {
+                lingering.push(link);
+            }
+        }
+        up::remove_ports(&self.netlink, lingering.iter())
+    }
+
     /// Loads the firewall table again if somebody has flushed it; whether that was so.
     pub fn reconcile(&self) -> Result<bool, NetworkError> {
         self.firewall.reconcile()

@@ -1,0 +1,68 @@
+//! Links that outlive their container: looked for some time after its end, off everybody's way.
+
+use crate::context::Context;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// So long the kernel has to clear a namespace away by itself, which it mostly does within 30 ms.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Links of released endpoints, with the time of the release.
+#[derive(Debug, Default)]
+pub(crate) struct Released {
+    links: Mutex<Vec<(Instant, String)>>,
+    wake: Notify,
+}
+
+impl Released {
+    /// Notes a link.
+    pub(super) fn note(&self, link: &str) {
+        super::lock(&self.links).push((Instant::now(), link.to_owned()));
+        self.wake.notify_one();
+    }
+
+    /// Takes those out whose time is over.
+    fn due(&self) -> Vec<String> {
+        let mut links = super::lock(&self.links);
+        let later = links
+            .iter()
+            .position(|(since, _)| since.elapsed() < PATIENCE);
+        let due = later.unwrap_or(links.len());
+        links.drain(..due).map(|(_, link)| link).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        super::lock(&self.links).is_empty()
+    }
+}
+
+/// Deletes links that linger, as long as the daemon lives.
+pub(crate) async fn clear(context: Arc<Context>) {
+    let Some(bridge) = context.bridge.clone() else {
+        return;
+    };
+    loop {
+        context.released.wake.notified().await;
+        while !context.released.is_empty() {
+            tokio::time::sleep(PATIENCE).await;
+            let mut links = context.released.due();
+            // Asking sysfs takes no lock of the network's.
+            links.retain(|link| Path::new("/sys/class/net").join(link).exists());
+            if links.is_empty() {
+                continue;
+            }
+            let bridge = bridge.clone();
+            match crate::blocking(move || bridge.clear(&links)).await {
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "cannot delete links of containers that are gone")
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look for links of containers that are gone")
+                }
+                Ok(Ok(())) => {}
+            }
+        }
+    }
+}
