@@ -24,7 +24,10 @@ pub mod database;
 pub mod images;
 pub mod layers;
 mod overlay;
+mod pax;
 pub mod snapshots;
+mod sparse;
+mod tar_reader;
 mod unpack;
 
 use std::fs::File;

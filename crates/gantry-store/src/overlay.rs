@@ -13,7 +13,7 @@ use std::fs::Metadata;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -206,7 +206,7 @@ impl Driver for Overlay {
             let below = lowers
                 .iter()
                 .any(|lower| lower.join(relative).symlink_metadata().is_ok());
-            let kind = if is_whiteout(meta) {
+            let kind = if is_whiteout(meta.mode(), meta.rdev()) {
                 ChangeKind::Deleted
             } else if below {
                 ChangeKind::Modified
@@ -273,8 +273,9 @@ fn walk(dir: &Path, visit: &mut dyn FnMut(&Path, &Metadata) -> io::Result<()>) -
     Ok(())
 }
 
-fn is_whiteout(meta: &Metadata) -> bool {
-    meta.file_type().is_char_device() && meta.rdev() == 0
+/// Whether a file of this mode and device is a whiteout.
+pub(crate) fn is_whiteout(mode: u32, device: u64) -> bool {
+    FileType::from_raw_mode(mode) == FileType::CharacterDevice && device == 0
 }
 
 fn is_opaque(dir: &Path) -> bool {

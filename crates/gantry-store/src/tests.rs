@@ -189,6 +189,75 @@ fn whiteouts_and_opaque_directories_hide_what_is_below() {
     assert!(!root.join("a/.wh.one").exists());
 }
 
+/// Image spec, layer.md: a whiteout hides what is below, not what its own layer has, in whichever order they come.
+#[test]
+fn a_whiteout_spares_its_own_layer() {
+    for own_first in [true, false] {
+        let (_dir, store) = store();
+        let lower = Tar::new().dir("d/").file("d/old", b"o").file("f", b"o");
+        let upper = Tar::new();
+        let upper = if own_first {
+            let upper = upper.file("d/new", b"n").file("f", b"n");
+            upper.file(".wh.d", b"").file(".wh.f", b"")
+        } else {
+            let upper = upper.file(".wh.d", b"").file(".wh.f", b"");
+            upper.file("d/new", b"n").file("f", b"n")
+        };
+        let mount = mounted(&store, &[lower.done(), upper.done()]);
+        let root = at(&mount);
+        assert!(!root.join("d/old").exists() && root.join("d/new").exists());
+        assert_eq!(std::fs::read(root.join("f")).unwrap(), b"n");
+    }
+}
+
+#[test]
+fn what_gnu_tar_writes_arrives() {
+    let source = tempfile::tempdir().unwrap();
+    let sparse = std::fs::File::create(source.path().join("sparse")).unwrap();
+    std::os::unix::fs::FileExt::write_at(&sparse, b"end", 40 << 20).unwrap();
+    sparse.set_len(64 << 20).unwrap();
+    let capable = source.path().join("capable");
+    std::fs::write(&capable, "x").unwrap();
+    // Revision 2, CAP_NET_RAW (13) and the bits 1 and 3: one of the bytes is a line feed.
+    let capability = [
+        1, 0, 0, 2, 0x0a, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    let name = "security.capability";
+    rustix::fs::lsetxattr(&capable, name, &capability, rustix::fs::XattrFlags::empty()).unwrap();
+    for format in [
+        &["--format=pax", "--sparse-version=1.0"][..],
+        &["--format=pax", "--sparse-version=0.1"],
+        &["--format=pax", "--sparse-version=0.0"],
+        &["--format=gnu"],
+    ] {
+        let mut tar = std::process::Command::new("tar");
+        tar.args(["-c", "--sparse"]).args(format);
+        if format[0] == "--format=pax" {
+            tar.args(["--xattrs", "--xattrs-include=*"]);
+        }
+        let out = tar.arg("-C").arg(source.path()).arg(".").output().unwrap();
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        let (_dir, store) = store();
+        let mount = mounted(&store, &[out.stdout]);
+        let file = at(&mount).join("sparse");
+        let meta = file.metadata().unwrap();
+        assert_eq!(meta.len(), 64 << 20, "{format:?}");
+        assert!(meta.blocks() < 1024, "{format:?}: holes stay holes");
+        let content = std::fs::read(&file).unwrap();
+        assert_eq!(&content[40 << 20..][..4], b"end\0", "{format:?}");
+        assert_eq!(content.iter().filter(|b| **b != 0).count(), 3);
+        if format[0] == "--format=pax" {
+            let mut value = [0; 64];
+            let n = rustix::fs::lgetxattr(at(&mount).join("capable"), name, &mut value[..]);
+            assert_eq!(value[..n.unwrap()], capability);
+        }
+    }
+}
+
 #[test]
 fn nothing_leads_out_of_the_layer() {
     let (dir, store) = store();
@@ -211,6 +280,15 @@ fn nothing_leads_out_of_the_layer() {
             .add(b"h", EntryType::Link, 0o644, Some("/etc/passwd"), b"")
             .done(),
         Tar::new().file(".wh...", b"").done(),
+        Tar::new().file("f", b"x").file("f/below", b"x").done(),
+        Tar::new()
+            .dir("d/")
+            .add(b"h", EntryType::Link, 0o644, Some("d"), b"")
+            .done(),
+        Tar::new()
+            .add(b"s", EntryType::Symlink, 0o777, Some("nowhere"), b"")
+            .file("s/a", b"x")
+            .done(),
     ];
     for tar in &hostile {
         assert!(matches!(unpack(&store, tar), Err(StoreError::Invalid(_))));

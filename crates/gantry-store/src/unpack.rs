@@ -2,24 +2,26 @@
 //!
 //! Every path is resolved by openat2 with RESOLVE_IN_ROOT below the layer's root, whatever links the archive has made.
 
-use crate::overlay::{make_opaque, make_whiteout};
+use crate::overlay::{is_whiteout, make_opaque, make_whiteout};
+use crate::tar_reader::{Entry, Kind, TarReader};
 use crate::{At, Result, StoreError};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-    chmodat, chownat, linkat, makedev, mkdirat, mknodat, openat, openat2, symlinkat, unlinkat,
-    utimensat,
+    chmodat, chownat, linkat, makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat,
+    unlinkat, utimensat,
 };
 use rustix::io::Errno;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use tar::{Archive, Entry, EntryType};
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
-const XATTR: &str = "SCHILY.xattr.";
+/// Runs of zeros from this length on become holes.
+const HOLE: usize = 4096;
 
 /// Unpacks an archive and reads it to its end; the answer is the sum of the files' sizes.
 pub(crate) fn unpack(reader: &mut dyn Read, dir: &Path) -> Result<u64> {
@@ -33,15 +35,14 @@ pub(crate) fn unpack(reader: &mut dyn Read, dir: &Path) -> Result<u64> {
         total: 0,
         chunk: vec![0; 128 << 10],
     };
-    let mut archive = Archive::new(&mut *reader);
-    for entry in archive.entries().map_err(broken)? {
-        unpacker.entry(entry.map_err(broken)?)?;
+    let mut archive = TarReader::new(reader);
+    while let Some(entry) = archive.next().map_err(broken)? {
+        unpacker.entry(&entry, &mut archive)?;
     }
     unpacker.set_times()?;
-    let total = unpacker.total;
     // The padding is part of what is hashed.
-    io::copy(reader, &mut io::sink()).map_err(broken)?;
-    Ok(total)
+    archive.finish().map_err(broken)?;
+    Ok(unpacker.total)
 }
 
 fn broken(error: io::Error) -> StoreError {
@@ -61,18 +62,9 @@ struct Unpacker<'a> {
     /// The directory of the last entry, which is the next one's more often than not.
     parent: Option<(Vec<u8>, OwnedFd)>,
     /// Directories' times, set last, since what is made in them changes them.
-    times: Vec<(Vec<u8>, Timespec)>,
+    times: Vec<(Vec<u8>, (i64, u32))>,
     total: u64,
     chunk: Vec<u8>,
-}
-
-/// What a header and its PAX records say of an entry.
-struct Facts {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    time: Timespec,
-    xattrs: Vec<(OsString, Vec<u8>)>,
 }
 
 /// `a/b` of `./a//b/`; nothing of the root itself. `..` is nobody's honest wish.
@@ -102,115 +94,121 @@ fn split(path: &[u8]) -> (&[u8], &OsStr) {
 }
 
 impl Unpacker<'_> {
+    /// What the archive itself is to blame for is its fault; all else is the file system's.
     fn io<T, E: Into<io::Error>>(
         &self,
         result: std::result::Result<T, E>,
         path: &[u8],
     ) -> Result<T> {
-        result.at("cannot unpack", &self.dir.join(OsStr::from_bytes(path)))
+        result.map_err(Into::into).or_else(|error| {
+            let fault = match Errno::from_io_error(&error) {
+                Some(Errno::NOENT | Errno::NOTDIR) => "its parent is no directory",
+                Some(Errno::EXIST | Errno::ISDIR) => "something is there already",
+                Some(Errno::LOOP) => "too many links",
+                Some(Errno::NAMETOOLONG) => "the name is too long",
+                Some(Errno::MLINK) => "too many hard links",
+                _ => {
+                    let place = self.dir.join(OsStr::from_bytes(path));
+                    return Err(error).at("cannot unpack", &place);
+                }
+            };
+            Err(hostile(fault, path))
+        })
     }
 
-    fn entry<R: Read>(&mut self, mut entry: Entry<'_, R>) -> Result<()> {
-        let kind = entry.header().entry_type();
-        if matches!(
-            kind,
-            EntryType::XGlobalHeader
-                | EntryType::XHeader
-                | EntryType::GNULongName
-                | EntryType::GNULongLink
-        ) {
+    fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        if entry.kind == Kind::Other {
             return Ok(());
         }
-        let path = clean(&entry.path_bytes())?;
-        let facts = facts(&mut entry)?;
+        let path = clean(&entry.path)?;
         if path.is_empty() {
-            if kind.is_dir() {
-                self.root_entry(&facts)?;
-            }
-            return Ok(());
+            return match entry.kind {
+                Kind::Dir => self.root_entry(entry),
+                _ => Err(hostile("an entry without a name", &entry.path)),
+            };
         }
         let (parent, name) = split(&path);
         let dir = self.directory(parent)?;
-        if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
-            let made = match hidden {
-                _ if name.as_bytes() == OPAQUE => self.io(make_opaque(&dir), &path),
-                // Other marks of aufs mean nothing here.
-                _ if hidden.starts_with(WHITEOUT) => Ok(()),
-                b"" | b"." | b".." => return Err(hostile("a whiteout of nothing", &path)),
-                hidden => {
-                    let hidden = OsStr::from_bytes(hidden);
-                    self.clear(&dir, hidden, &path)?;
-                    self.io(make_whiteout(&dir, hidden), &path)
-                }
-            };
-            self.parent = Some((parent.to_vec(), dir));
-            return made;
+        match name.as_bytes().strip_prefix(WHITEOUT) {
+            Some(hidden) => self.whiteout(&dir, name, hidden, &path)?,
+            None => self.make(entry, data, &dir, name, &path)?,
         }
-        self.make(&mut entry, kind, &dir, name, &path, &facts)?;
         self.parent = Some((parent.to_vec(), dir));
         Ok(())
     }
 
-    fn make<R: Read>(
+    /// A whiteout hides what the layers below have, never what this one has, whichever comes first
+    /// (image spec, layer.md, "Whiteouts").
+    fn whiteout(&self, dir: &OwnedFd, name: &OsStr, hidden: &[u8], path: &[u8]) -> Result<()> {
+        if name.as_bytes() == OPAQUE {
+            return self.io(make_opaque(dir), path);
+        }
+        if hidden.starts_with(WHITEOUT) {
+            // Other marks of aufs mean nothing here.
+            return Ok(());
+        }
+        if matches!(hidden, b"" | b"." | b"..") {
+            return Err(hostile("a whiteout of nothing", path));
+        }
+        let hidden = OsStr::from_bytes(hidden);
+        match statat(dir, hidden, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => self.io(make_whiteout(dir, hidden), path),
+            Err(error) => self.io(Err(error), path),
+            Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::Directory => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let own = self.io(openat(dir, hidden, flags, Mode::empty()), path)?;
+                self.io(make_opaque(&own), path)
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    fn make(
         &mut self,
-        entry: &mut Entry<'_, R>,
-        kind: EntryType,
+        entry: &Entry,
+        data: &mut dyn Read,
         dir: &OwnedFd,
         name: &OsStr,
         path: &[u8],
-        facts: &Facts,
     ) -> Result<()> {
-        if kind.is_dir() {
-            return self.make_dir(dir, name, path, facts);
+        if entry.kind == Kind::Dir {
+            return self.make_dir(entry, dir, name, path);
+        }
+        if entry.kind == Kind::Link {
+            return self.make_link(&entry.link, dir, name, path);
         }
         self.clear(dir, name, path)?;
-        match kind {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                self.make_file(entry, dir, name, path)?
+        let device = || makedev(entry.device.0, entry.device.1);
+        let (kind, device) = match entry.kind {
+            Kind::File => {
+                self.make_file(entry, data, dir, name, path)?;
+                (FileType::RegularFile, 0)
             }
-            EntryType::Symlink => {
-                let target = entry
-                    .link_name_bytes()
-                    .ok_or_else(|| hostile("a link without a target", path))?;
-                self.io(symlinkat(OsStr::from_bytes(&target), dir, name), path)?;
+            Kind::Symlink => {
+                let made = symlinkat(OsStr::from_bytes(&entry.link), dir, name);
+                match made {
+                    Err(Errno::NOENT) => return Err(hostile("a link without a target", path)),
+                    other => self.io(other, path)?,
+                }
+                (FileType::Symlink, 0)
             }
-            EntryType::Link => return self.make_link(entry, dir, name, path),
-            EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                let number = |n: io::Result<Option<u32>>| n.ok().flatten().unwrap_or(0);
-                let header = entry.header();
-                let device = makedev(number(header.device_major()), number(header.device_minor()));
-                let (kind, device) = match kind {
-                    EntryType::Char => (FileType::CharacterDevice, device),
-                    EntryType::Block => (FileType::BlockDevice, device),
-                    _ => (FileType::Fifo, 0),
-                };
-                self.io(
-                    mknodat(dir, name, kind, Mode::from_raw_mode(facts.mode), device),
-                    path,
-                )?;
-            }
-            _ => return Ok(()),
-        }
-        self.decorate(dir, name, path, facts, kind.is_symlink())?;
-        let times = Timestamps {
-            last_access: facts.time,
-            last_modification: facts.time,
+            Kind::Char => (FileType::CharacterDevice, device()),
+            Kind::Block => (FileType::BlockDevice, device()),
+            _ => (FileType::Fifo, 0),
         };
-        self.io(
-            utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW),
-            path,
-        )
+        if !matches!(entry.kind, Kind::File | Kind::Symlink) {
+            let mode = Mode::from_raw_mode(entry.mode);
+            self.io(mknodat(dir, name, kind, mode, device), path)?;
+        }
+        self.decorate(entry, dir, name, path)?;
+        let done = utimensat(dir, name, &times(entry.time), AtFlags::SYMLINK_NOFOLLOW);
+        self.io(done, path)
     }
 
-    fn root_entry(&mut self, facts: &Facts) -> Result<()> {
-        let done = rustix::fs::fchown(
-            &self.root,
-            Some(Uid::from_raw(facts.uid)),
-            Some(Gid::from_raw(facts.gid)),
-        )
-        .and_then(|()| rustix::fs::fchmod(&self.root, Mode::from_raw_mode(facts.mode)));
-        self.io(done, b".")?;
-        self.times.push((Vec::new(), facts.time));
+    fn root_entry(&mut self, entry: &Entry) -> Result<()> {
+        let root = self.io(rustix::io::fcntl_dupfd_cloexec(&self.root, 3), b".")?;
+        self.decorate(entry, &root, OsStr::new("."), b".")?;
+        self.times.push((Vec::new(), entry.time));
         Ok(())
     }
 
@@ -234,8 +232,8 @@ impl Unpacker<'_> {
             return Ok(fd);
         }
         match self.open_dir(path) {
-            Err(Errno::NOENT) => {}
-            Err(Errno::LOOP) => return Err(hostile("too many links", path)),
+            // A whiteout may be in the way, too.
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
             other => return self.io(other, path),
         }
         let mut end = 0;
@@ -246,13 +244,33 @@ impl Unpacker<'_> {
                 .map_or(path.len(), |at| end + 1 + at);
             let (parent, name) = split(&path[..next]);
             let parent = self.io(self.open_dir(parent), path)?;
-            match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return self.io(Err(error), path),
+            if self.new_dir(&parent, name, path)? {
+                let mode = Mode::from_raw_mode(0o755);
+                self.io(chmodat(&parent, name, mode, AtFlags::empty()), path)?;
             }
             end = next;
         }
         self.io(self.open_dir(path), path)
+    }
+
+    /// Makes a directory, which hides what is below where this layer has a whiteout of its name; false when
+    /// something else has the name.
+    fn new_dir(&self, dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<bool> {
+        let mode = Mode::from_raw_mode(0o700);
+        match mkdirat(dir, name, mode) {
+            Err(Errno::EXIST) => {}
+            other => return self.io(other, path).map(|()| true),
+        }
+        let there = self.io(statat(dir, name, AtFlags::SYMLINK_NOFOLLOW), path)?;
+        if !is_whiteout(there.st_mode, there.st_rdev) {
+            return Ok(false);
+        }
+        self.io(unlinkat(dir, name, AtFlags::empty()), path)?;
+        self.io(mkdirat(dir, name, mode), path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = self.io(openat(dir, name, flags, Mode::empty()), path)?;
+        self.io(make_opaque(&made), path)?;
+        Ok(true)
     }
 
     /// Takes away what an earlier entry of the same name made.
@@ -264,111 +282,120 @@ impl Unpacker<'_> {
         }
     }
 
-    fn make_dir(&mut self, dir: &OwnedFd, name: &OsStr, path: &[u8], facts: &Facts) -> Result<()> {
-        match mkdirat(dir, name, Mode::from_raw_mode(0o700)) {
-            Err(Errno::EXIST) => {
-                let there = self.io(
-                    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW),
-                    path,
-                )?;
-                if FileType::from_raw_mode(there.st_mode) != FileType::Directory {
-                    self.clear(dir, name, path)?;
-                    self.io(mkdirat(dir, name, Mode::from_raw_mode(0o700)), path)?;
-                }
+    fn make_dir(&mut self, entry: &Entry, dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<()> {
+        if !self.new_dir(dir, name, path)? {
+            let there = self.io(statat(dir, name, AtFlags::SYMLINK_NOFOLLOW), path)?;
+            if FileType::from_raw_mode(there.st_mode) != FileType::Directory {
+                self.clear(dir, name, path)?;
+                self.new_dir(dir, name, path)?;
             }
-            other => self.io(other, path)?,
         }
-        self.decorate(dir, name, path, facts, false)?;
-        self.times.push((path.to_vec(), facts.time));
+        self.decorate(entry, dir, name, path)?;
+        self.times.push((path.to_vec(), entry.time));
         Ok(())
     }
 
-    fn make_file<R: Read>(
+    fn make_file(
         &mut self,
-        entry: &mut Entry<'_, R>,
+        entry: &Entry,
+        data: &mut dyn Read,
         dir: &OwnedFd,
         name: &OsStr,
         path: &[u8],
     ) -> Result<()> {
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = std::fs::File::from(
-            self.io(openat(dir, name, flags, Mode::from_raw_mode(0o600)), path)?,
-        );
-        let mut hole = false;
-        loop {
-            let n = match entry.read(&mut self.chunk) {
-                Ok(0) => break,
+        let mut file =
+            File::from(self.io(openat(dir, name, flags, Mode::from_raw_mode(0o600)), path)?);
+        let whole = [(0, entry.size)];
+        for (offset, length) in entry.segments.as_deref().unwrap_or(&whole) {
+            self.io(file.seek(SeekFrom::Start(*offset)), path)?;
+            self.copy(&mut file, data, *length, path)?;
+        }
+        let end = self.io(file.stream_position(), path)?;
+        // What ends with a hole is shorter than it should be.
+        if end < entry.size || self.io(file.metadata(), path)?.len() < entry.size {
+            self.io(file.set_len(entry.size), path)?;
+        }
+        self.total = self.total.saturating_add(entry.size);
+        Ok(())
+    }
+
+    /// Copies so many bytes; zeros are left out.
+    fn copy(
+        &mut self,
+        file: &mut File,
+        data: &mut dyn Read,
+        mut left: u64,
+        path: &[u8],
+    ) -> Result<()> {
+        while left > 0 {
+            let most = usize::try_from(left).map_or(self.chunk.len(), |n| n.min(self.chunk.len()));
+            let n = match data.read(&mut self.chunk[..most]) {
+                Ok(0) => return Err(broken(io::ErrorKind::UnexpectedEof.into())),
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(broken(error)),
             };
-            self.total += n as u64;
+            left -= n as u64;
             let chunk = &self.chunk[..n];
-            // Nothing but zeros: a hole.
-            hole = n >= 4096 && chunk.iter().all(|b| *b == 0);
-            let written = if hole {
+            let written = if n >= HOLE && chunk.iter().all(|b| *b == 0) {
                 file.seek(SeekFrom::Current(n as i64)).map(drop)
             } else {
                 file.write_all(chunk)
             };
             self.io(written, path)?;
         }
-        if hole {
-            let end = self.io(file.stream_position(), path)?;
-            self.io(file.set_len(end), path)?;
-        }
         Ok(())
     }
 
-    fn make_link<R: Read>(
-        &self,
-        entry: &Entry<'_, R>,
-        dir: &OwnedFd,
-        name: &OsStr,
-        path: &[u8],
-    ) -> Result<()> {
-        let target = entry
-            .link_name_bytes()
-            .ok_or_else(|| hostile("a link without a target", path))?;
-        let target = clean(&target)?;
+    fn make_link(&self, link: &[u8], dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<()> {
+        let target = clean(link)?;
+        if target == path {
+            // A link to itself: what is there stays.
+            return match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => Ok(()),
+                Err(_) => Err(hostile("a hard link to what is not there", path)),
+            };
+        }
         let (parent, target_name) = split(&target);
-        let linked = self
-            .open_dir(parent)
-            .and_then(|from| linkat(&from, target_name, dir, name, AtFlags::empty()));
-        match linked {
+        let from = match self.open_dir(parent) {
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                return Err(hostile("a hard link to what is not there", path));
+            }
+            other => self.io(other, path)?,
+        };
+        self.clear(dir, name, path)?;
+        match linkat(&from, target_name, dir, name, AtFlags::empty()) {
             Err(Errno::NOENT) => Err(hostile("a hard link to what is not there", path)),
+            Err(Errno::PERM) => Err(hostile("a hard link to a directory", path)),
             other => self.io(other, path),
         }
     }
 
     /// Owner, then mode (a change of owner takes the setuid bit away), then extended attributes.
-    fn decorate(
-        &self,
-        dir: &OwnedFd,
-        name: &OsStr,
-        path: &[u8],
-        facts: &Facts,
-        symlink: bool,
-    ) -> Result<()> {
-        let (uid, gid) = (Uid::from_raw(facts.uid), Gid::from_raw(facts.gid));
+    fn decorate(&self, entry: &Entry, dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<()> {
+        let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
         self.io(
             chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW),
             path,
         )?;
-        if !symlink {
-            self.io(
-                chmodat(dir, name, Mode::from_raw_mode(facts.mode), AtFlags::empty()),
-                path,
-            )?;
+        if entry.kind != Kind::Symlink {
+            let mode = Mode::from_raw_mode(entry.mode);
+            self.io(chmodat(dir, name, mode, AtFlags::empty()), path)?;
         }
-        for (key, value) in &facts.xattrs {
+        for (key, value) in &entry.xattrs {
+            // Those of overlay itself are nothing for an image to set.
+            if key.starts_with(b"trusted.overlay.") || key.contains(&0) || key.is_empty() {
+                continue;
+            }
             let place = Path::new("/proc/self/fd")
                 .join(dir.as_raw_fd().to_string())
                 .join(name);
-            match rustix::fs::lsetxattr(&place, key.as_os_str(), value, XattrFlags::empty()) {
-                // As Docker: the file system may not know the attribute.
-                Err(Errno::NOTSUP) => {}
+            let key = OsStr::from_bytes(key);
+            match rustix::fs::lsetxattr(&place, key, value, XattrFlags::empty()) {
+                // As Docker: the file system may not know the attribute, nor have it on this kind of file.
+                Err(Errno::NOTSUP | Errno::PERM) => {}
                 other => self.io(other, path)?,
             }
         }
@@ -377,12 +404,8 @@ impl Unpacker<'_> {
 
     fn set_times(&mut self) -> Result<()> {
         for (path, time) in std::mem::take(&mut self.times).into_iter().rev() {
-            let times = Timestamps {
-                last_access: time,
-                last_modification: time,
-            };
             match self.open_dir(&path) {
-                Ok(dir) => self.io(rustix::fs::futimens(&dir, &times), &path)?,
+                Ok(dir) => self.io(rustix::fs::futimens(&dir, &times(time)), &path)?,
                 // A later entry replaced it.
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(error) => return self.io(Err(error), &path),
@@ -401,57 +424,13 @@ fn remove_tree(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
     )
 }
 
-fn facts<R: Read>(entry: &mut Entry<'_, R>) -> Result<Facts> {
-    let header = entry.header();
-    let id = |n: io::Result<u64>| n.map(|n| n as u32).map_err(broken);
-    let mut facts = Facts {
-        mode: header.mode().map_err(broken)? & 0o7777,
-        uid: id(header.uid())?,
-        gid: id(header.gid())?,
-        time: Timespec {
-            tv_sec: header.mtime().map_err(broken)? as i64,
-            tv_nsec: 0,
-        },
-        xattrs: Vec::new(),
+fn times((seconds, nanos): (i64, u32)) -> Timestamps {
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanos.into(),
     };
-    let Some(records) = entry.pax_extensions().map_err(broken)? else {
-        return Ok(facts);
-    };
-    for record in records {
-        let record = record.map_err(broken)?;
-        let Ok(key) = record.key() else { continue };
-        let text = || record.value().unwrap_or_default();
-        match key {
-            "uid" => facts.uid = text().parse().unwrap_or(facts.uid),
-            "gid" => facts.gid = text().parse().unwrap_or(facts.gid),
-            "mtime" => facts.time = time(text()).unwrap_or(facts.time),
-            _ => {
-                // Those of overlay itself are nothing for an image to set.
-                if let Some(name) = key
-                    .strip_prefix(XATTR)
-                    .filter(|n| !n.starts_with("trusted.overlay."))
-                {
-                    facts.xattrs.push((
-                        OsString::from_vec(name.as_bytes().to_vec()),
-                        record.value_bytes().to_vec(),
-                    ));
-                }
-            }
-        }
+    Timestamps {
+        last_access: time,
+        last_modification: time,
     }
-    Ok(facts)
-}
-
-/// `1700000000.123` of a PAX record.
-fn time(text: &str) -> Option<Timespec> {
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits: String = fraction
-        .chars()
-        .chain("000000000".chars())
-        .take(9)
-        .collect();
-    Some(Timespec {
-        tv_sec: seconds.parse().ok()?,
-        tv_nsec: digits.parse().ok()?,
-    })
 }
