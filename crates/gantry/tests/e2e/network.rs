@@ -152,7 +152,6 @@ fn a_container_joins_anothers_network() {
         .as_str()
         .unwrap()
         .to_owned();
-    // The half second lets the connection close: a link goes with its last packet.
     let seen = engine
         .gantry(&[
             "run",
@@ -180,7 +179,7 @@ fn the_outside_sees_the_machines_address() {
                   def log_message(s, *a): pass\nh.HTTPServer(('192.0.2.2', 80), A).serve_forever()";
     let mut server = machine.outside(&["python3", "-c", server]).spawn().unwrap();
     let script = format!(
-        "for i in 1 2 3 4 5 6 7 8 9; do timeout 3 wget -qO- http://{}/ && sleep 0.5 && exit; sleep 0.3; done; exit 1",
+        "for i in 1 2 3 4 5 6 7 8 9; do timeout 3 wget -qO- http://{}/ && exit; sleep 0.3; done; exit 1",
         Machine::OUTSIDE
     );
     let seen = engine.gantry(&["run", "--rm", "busybox", "sh", "-c", &script]);

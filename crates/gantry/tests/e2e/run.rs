@@ -216,7 +216,7 @@ fn options_of_a_container_hold() {
     let init = run(&["--init"], "tr '\\0' ' ' </proc/1/cmdline").ok();
     assert!(init.contains("docker-init"), "{init}");
     let unknown = run(&["-u", "nobody"], "true");
-    assert_eq!(unknown.code, 126, "{unknown}");
+    assert_eq!(unknown.code, 125, "{unknown}");
     assert!(
         unknown
             .stderr
