@@ -1,6 +1,6 @@
 //! What a start finds that no record names is removed; what a record names and is not there is forgotten.
 
-use crate::{Result, Store};
+use crate::{At, Result, Store};
 use std::collections::HashSet;
 
 /// Brings records and files together.
@@ -8,14 +8,18 @@ pub(crate) fn collect(store: &Store) -> Result<()> {
     let layers = store.layers.all()?;
     let named: HashSet<&str> = layers.iter().map(|(diff_id, _)| diff_id.hex()).collect();
     for name in store.layers.on_disk()? {
+        // What has no layer's name is somebody else's.
+        let Ok(diff_id) = gantry_oci::Digest::from_hex(&name) else {
+            continue;
+        };
         if !named.contains(name.as_str()) {
             tracing::info!(layer = name, "a layer without a record is removed");
-            let dir = store.layers.path(&layers_digest(&name)?);
-            let _ = std::fs::remove_dir_all(dir);
+            let _ = std::fs::remove_dir_all(store.layers.path(&diff_id));
         }
     }
     for (diff_id, _) in &layers {
-        if !store.layers.path(diff_id).exists() {
+        let place = store.layers.path(diff_id);
+        if !place.try_exists().at("cannot read", &place)? {
             tracing::warn!(layer = %diff_id, "a layer's files are gone: its record is removed");
             store.layers.remove(diff_id)?;
         }
@@ -42,8 +46,4 @@ pub(crate) fn collect(store: &Store) -> Result<()> {
         }
     }
     store.images.collect_layers()
-}
-
-fn layers_digest(name: &str) -> Result<gantry_oci::Digest> {
-    gantry_oci::Digest::from_hex(name).map_err(|e| crate::StoreError::Invalid(e.to_string()))
 }

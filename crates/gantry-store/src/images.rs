@@ -5,7 +5,7 @@ use crate::blobs::Blobs;
 use crate::database::Database;
 use crate::layers::Layers;
 use crate::snapshots::Base;
-use crate::{Result, StoreError};
+use crate::{At, Result, StoreError};
 use gantry_oci::config::ImageConfig;
 use gantry_oci::{Digest, Reference};
 use std::collections::{BTreeMap, HashSet};
@@ -84,6 +84,8 @@ impl Images {
                         .map(|s| UNIX_EPOCH + Duration::from_secs(s));
                     self.write().images.insert(image.id.clone(), image);
                 }
+                // A failing disk, or too many open files, is no reason to forget images.
+                Err(error) if !is_gone(&error) => return Err(error),
                 Err(error) => {
                     tracing::warn!(image = id, %error, "an image is broken: its record is removed");
                     self.database
@@ -146,6 +148,7 @@ impl Images {
 
     /// Stores an image whose layers are all unpacked; `config` are the exact bytes of the configuration.
     pub fn put(&self, config: &[u8]) -> Result<Digest> {
+        let _held = self.layers.hold();
         let image = self.load(config)?;
         let id = self.blobs.put(config)?;
         self.database.execute(
@@ -251,6 +254,7 @@ impl Images {
 
     /// Removes the image, its names, and the layers and blobs that no other image or container uses.
     pub fn delete(&self, id: &Digest) -> Result<Vec<Removed>> {
+        let held = self.layers.hold();
         let Some(image) = self.get(id)? else {
             return Err(StoreError::NotFound(format!("No such image: {id}")));
         };
@@ -274,13 +278,15 @@ impl Images {
             }
         }
         removed.push(Removed::Deleted(id.clone()));
+        drop(held);
         self.collect_layers()?;
         Ok(removed)
     }
 
     /// Removes the layers that no image and no container uses; nothing while a lease is held.
     pub fn collect_layers(&self) -> Result<()> {
-        if self.layers.is_leased() {
+        let held = self.layers.hold();
+        if *held > 0 {
             return Ok(());
         }
         let mut used: HashSet<Digest> = self
@@ -289,17 +295,33 @@ impl Images {
             .values()
             .flat_map(|i| i.diff_ids.clone())
             .collect();
-        for (_, base) in self.database.pairs("SELECT id, base FROM snapshot", [])? {
-            if let Ok(Base::Layers(layers)) = serde_json::from_str(&base) {
+        for (id, base) in self.database.pairs("SELECT id, base FROM snapshot", [])? {
+            let base = serde_json::from_str(&base)
+                .map_err(|e| StoreError::Invalid(format!("the base of {id}: {e}")))?;
+            if let Base::Layers(layers) = base {
                 used.extend(layers);
             }
         }
+        let mut trees = Vec::new();
         for (diff_id, _) in self.layers.all()? {
             if !used.contains(&diff_id) {
-                self.layers.remove(&diff_id)?;
+                trees.extend(self.layers.remove(&diff_id)?);
             }
         }
+        drop(held);
+        for tree in trees {
+            std::fs::remove_dir_all(&tree).at("cannot remove the layer", &tree)?;
+        }
         Ok(())
+    }
+}
+
+/// Whether what an image needs is not there, or not what it was, for good.
+fn is_gone(error: &StoreError) -> bool {
+    match error {
+        StoreError::NotFound(_) | StoreError::Invalid(_) => true,
+        StoreError::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
     }
 }
 

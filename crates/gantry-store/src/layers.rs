@@ -10,9 +10,8 @@ use gantry_oci::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes handed on at a time, and how many such chunks wait at most between two threads.
 const CHUNK: usize = 256 << 10;
@@ -25,7 +24,7 @@ pub struct Layers {
     blobs: Arc<Blobs>,
     database: Arc<Database>,
     /// Pulls, loads and builds in progress: while there are any, no layer is collected.
-    leases: AtomicUsize,
+    leases: Mutex<usize>,
 }
 
 /// Keeps layers from being collected while something is put together out of them. Whoever holds one calls
@@ -35,7 +34,7 @@ pub struct Lease(Arc<Layers>);
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.leases.fetch_sub(1, Ordering::SeqCst);
+        *self.0.hold() -= 1;
     }
 }
 
@@ -76,18 +75,20 @@ impl Layers {
             dir,
             blobs,
             database,
-            leases: AtomicUsize::new(0),
+            leases: Mutex::default(),
         })
     }
 
     /// A lease for one pull, load or build.
     pub fn lease(self: &Arc<Self>) -> Lease {
-        self.leases.fetch_add(1, Ordering::SeqCst);
+        *self.hold() += 1;
         Lease(self.clone())
     }
 
-    pub(crate) fn is_leased(&self) -> bool {
-        self.leases.load(Ordering::SeqCst) > 0
+    /// The number of leases. While the guard is held no layer is removed and no lease begins: whoever decides by what
+    /// is in the store, and acts on it, holds it meanwhile. Held for short.
+    pub(crate) fn hold(&self) -> MutexGuard<'_, usize> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where a layer is unpacked.
@@ -126,6 +127,7 @@ impl Layers {
             size: found.size,
             blob_size: found.blob_size,
         };
+        let _held = self.hold();
         if let Some(there) = self.get(&layer.diff_id)? {
             // Another pull was first.
             let _ = std::fs::remove_dir_all(dir);
@@ -135,7 +137,12 @@ impl Layers {
         self.blobs.adopt(blob, &layer.blob)?;
         let place = self.path(&layer.diff_id);
         match std::fs::rename(dir, &place) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                ) =>
+            {
                 let _ = std::fs::remove_dir_all(dir);
             }
             other => other.at("cannot name the layer", &place)?,
@@ -182,24 +189,24 @@ impl Layers {
         self.query("blob", blob.as_str())
     }
 
-    /// Forgets a layer, then removes its files.
-    pub(crate) fn remove(&self, diff_id: &Digest) -> Result<()> {
+    /// Forgets a layer and puts its files where the caller, or the next start, removes them: a tree may be large, and
+    /// a half-removed one must never have a layer's name.
+    pub(crate) fn remove(&self, diff_id: &Digest) -> Result<Option<PathBuf>> {
         let Some(layer) = self.get(diff_id)? else {
-            return Ok(());
+            return Ok(None);
         };
         self.database
             .execute("DELETE FROM layer WHERE diff_id = ?", [diff_id.as_str()])?;
         if self.by_blob(&layer.blob)?.is_none() {
             self.blobs.remove(&layer.blob)?;
         }
-        // By a rename first, so that a half-removed directory never has a layer's name.
         let place = self.path(diff_id);
         let tmp = self.blobs.unfinished();
         match std::fs::rename(&place, &tmp) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             other => other
                 .at("cannot remove the layer", &place)
-                .and_then(|()| std::fs::remove_dir_all(&tmp).at("cannot remove the layer", &tmp)),
+                .map(|()| Some(tmp)),
         }
     }
 

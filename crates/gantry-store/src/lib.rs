@@ -110,7 +110,11 @@ impl Store {
         let database = Arc::new(database::Database::open(&root.join("gantry.db"))?);
         let blobs = Arc::new(blobs::Blobs::open(root)?);
         let layers = Arc::new(layers::Layers::open(root, blobs.clone(), database.clone())?);
-        let snapshots = overlay::Overlay::open(&root.join("layers/overlay2"), database.clone())?;
+        let snapshots = overlay::Overlay::open(
+            &root.join("layers/overlay2"),
+            database.clone(),
+            layers.clone(),
+        )?;
         let images = images::Images::open(blobs.clone(), layers.clone(), database.clone())?;
         let store = Self {
             database,

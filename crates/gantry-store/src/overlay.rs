@@ -1,6 +1,7 @@
 //! The overlay driver (kernel: Documentation/filesystems/overlayfs.rst).
 
 use crate::database::Database;
+use crate::layers::Layers;
 use crate::snapshots::{Base, Change, ChangeKind, Driver};
 use crate::{At, Result, StoreError};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -25,13 +26,15 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 pub(crate) struct Overlay {
     dir: PathBuf,
     database: Arc<Database>,
+    layers: Arc<Layers>,
 }
 
 impl Overlay {
-    pub(crate) fn open(dir: &Path, database: Arc<Database>) -> Result<Self> {
+    pub(crate) fn open(dir: &Path, database: Arc<Database>, layers: Arc<Layers>) -> Result<Self> {
         let overlay = Self {
             dir: dir.to_owned(),
             database,
+            layers,
         };
         let containers = dir.join("c");
         std::fs::create_dir_all(&containers).at("cannot make", &containers)?;
@@ -130,6 +133,15 @@ impl Driver for Overlay {
             .and_then(|()| make(&dir.join("upper")))
             .and_then(|()| make(&dir.join("work")));
         let recorded = made.and_then(|()| {
+            // From here to the record no layer goes: the image may be removed in this very moment.
+            let _held = self.layers.hold();
+            if let Base::Layers(layers) = base {
+                for diff_id in layers {
+                    self.layers.get(diff_id)?.ok_or_else(|| {
+                        StoreError::NotFound(format!("layer {diff_id} is not in the store"))
+                    })?;
+                }
+            }
             let text =
                 serde_json::to_string(base).map_err(|e| StoreError::Invalid(e.to_string()))?;
             self.database

@@ -553,3 +553,67 @@ fn other_users_of_the_host_do_not_get_at_layers_blobs_and_records() {
     let _store = Store::open(&root).unwrap();
     assert_eq!((mode("layers"), mode("gantry.db")), (0o700, 0o600));
 }
+
+#[test]
+fn a_start_neither_stumbles_over_foreign_files_nor_forgets_images_of_an_unreadable_disk() {
+    let (dir, first) = store();
+    let id = import(&first, "a", b"1");
+    drop(first);
+    let layers = dir.path().join("layers/overlay2/l");
+    std::fs::create_dir(layers.join("lost+found")).unwrap();
+    // A configuration that is there and cannot be read.
+    let config = dir.path().join("image/blobs/sha256").join(id.hex());
+    let bytes = std::fs::read(&config).unwrap();
+    std::fs::remove_file(&config).unwrap();
+    std::fs::create_dir(&config).unwrap();
+    assert!(matches!(
+        Store::open(dir.path()),
+        Err(StoreError::Io { .. })
+    ));
+    std::fs::remove_dir(&config).unwrap();
+    std::fs::write(&config, bytes).unwrap();
+    let again = Store::open(dir.path()).unwrap();
+    assert_eq!(again.images.find("a").unwrap().unwrap().id, id);
+    assert_eq!(left_in(&layers), 2);
+}
+
+/// Images come and go while containers are made of them: a container that was made has its layers.
+#[test]
+fn no_layer_goes_from_under_a_container() {
+    let (_dir, store) = store();
+    let tar = Tar::new().file("f", b"1").done();
+    let made = std::sync::atomic::AtomicUsize::new(0);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let order = std::sync::atomic::Ordering::SeqCst;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(order) {
+                let config = ImageConfig::default();
+                let id = archive::import(&store, &mut &tar[..], config).unwrap();
+                std::thread::sleep(std::time::Duration::from_micros(500));
+                store.images.delete(&id).unwrap();
+            }
+        });
+        let begun = std::time::Instant::now();
+        for n in 0.. {
+            if made.load(order) >= 5 || begun.elapsed().as_secs() > 20 {
+                break;
+            }
+            for image in store.images.all().unwrap() {
+                let id = format!("c{n}");
+                match store.snapshots.prepare(&id, &Base::Layers(image.diff_ids)) {
+                    Ok(()) => {
+                        made.fetch_add(1, order);
+                        let mount = store.snapshots.mount(&id, true).unwrap();
+                        assert!(at(&mount).join("f").exists());
+                        drop(mount);
+                        store.snapshots.remove(&id).unwrap();
+                    }
+                    Err(error) => assert!(matches!(error, StoreError::NotFound(_)), "{error}"),
+                }
+            }
+        }
+        stop.store(true, order);
+    });
+    assert!(made.load(order) >= 5);
+}
