@@ -277,7 +277,7 @@ mod tests {
         }
         assert!(bad(&"a".repeat(64)).starts_with("invalid repository name"));
         assert!(
-            bad(&"a/".repeat(200).trim_end_matches('/')).starts_with("repository name must not be")
+            bad("a/".repeat(200).trim_end_matches('/')).starts_with("repository name must not be")
         );
     }
 }
