@@ -19,6 +19,7 @@
 
 pub mod archive;
 pub mod blobs;
+mod changes;
 mod collect;
 pub mod database;
 pub mod images;

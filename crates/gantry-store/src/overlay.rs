@@ -1,8 +1,9 @@
 //! The overlay driver (kernel: Documentation/filesystems/overlayfs.rst).
 
+use crate::changes::changes;
 use crate::database::Database;
 use crate::layers::Layers;
-use crate::snapshots::{Base, Change, ChangeKind, Driver};
+use crate::snapshots::{Base, Change, Driver};
 use crate::{At, Result, StoreError};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{
@@ -212,31 +213,7 @@ impl Driver for Overlay {
     fn changes(&self, id: &str) -> Result<Vec<Change>> {
         let upper = self.container(id).join("upper");
         let lowers = self.lowers(&self.base(id)?);
-        let mut changes = Vec::new();
-        walk(&upper, &mut |path, meta| {
-            let relative = path.strip_prefix(&upper).unwrap_or(path);
-            let below = lowers
-                .iter()
-                .any(|lower| lower.join(relative).symlink_metadata().is_ok());
-            let kind = if is_whiteout(meta.mode(), meta.rdev()) {
-                ChangeKind::Deleted
-            } else if below {
-                ChangeKind::Modified
-            } else {
-                ChangeKind::Added
-            };
-            changes.push(Change {
-                path: format!("/{}", relative.display()),
-                kind,
-            });
-            if meta.is_dir() && below && is_opaque(path) {
-                deleted_below(&lowers, path, relative, &mut changes);
-            }
-            Ok(())
-        })
-        .at("cannot read", &upper)?;
-        changes.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(changes)
+        changes(&upper, &lowers).at("cannot read", &upper)
     }
 
     fn describe(&self, id: &str) -> Vec<(String, String)> {
@@ -290,28 +267,9 @@ pub(crate) fn is_whiteout(mode: u32, device: u64) -> bool {
     FileType::from_raw_mode(mode) == FileType::CharacterDevice && device == 0
 }
 
-fn is_opaque(dir: &Path) -> bool {
+pub(crate) fn is_opaque(dir: &Path) -> bool {
     let mut value = [0_u8; 4];
     matches!(rustix::fs::lgetxattr(dir, OPAQUE, &mut value[..]), Ok(1) if value[0] == b'y')
-}
-
-/// What was in a directory that has been replaced whole.
-fn deleted_below(lowers: &[PathBuf], path: &Path, relative: &Path, changes: &mut Vec<Change>) {
-    for lower in lowers {
-        let Ok(entries) = std::fs::read_dir(lower.join(relative)) else {
-            continue;
-        };
-        for entry in entries.flatten() {
-            let name = format!("/{}", relative.join(entry.file_name()).display());
-            let there = path.join(entry.file_name()).symlink_metadata().is_ok();
-            if !there && !changes.iter().any(|c| c.path == name) {
-                changes.push(Change {
-                    path: name,
-                    kind: ChangeKind::Deleted,
-                });
-            }
-        }
-    }
 }
 
 /// Marks a directory as hiding what is below.

@@ -424,6 +424,59 @@ fn changes_are_those_of_the_writable_layer() {
     assert!(store.snapshots.list().unwrap().is_empty());
 }
 
+/// The rules of Docker: what counts is what the layers show together, and what is as it was is no change.
+#[test]
+fn changes_are_told_from_what_the_layers_show_together() {
+    let (_dir, store) = store();
+    let lower = Tar::new()
+        .file("hidden", b"1")
+        .dir("whole/")
+        .file("whole/a", b"1")
+        .file("whole/b", b"1")
+        .dir("etc/")
+        .file("etc/same", b"1");
+    let upper = Tar::new().file(".wh.hidden", b"").add(
+        b"out",
+        EntryType::Symlink,
+        0o777,
+        Some("/etc"),
+        b"",
+    );
+    let mount = mounted(&store, &[lower.done(), upper.done()]);
+    let root = at(&mount);
+    // Deleted by a layer and made anew: added.
+    std::fs::write(root.join("hidden"), "new").unwrap();
+    // Opened for writing and left as it was: copied up, no change.
+    drop(
+        std::fs::File::options()
+            .write(true)
+            .open(root.join("etc/same"))
+            .unwrap(),
+    );
+    // A link that leads out of the layer becomes a folder: nothing in it was there before.
+    std::fs::remove_file(root.join("out")).unwrap();
+    std::fs::create_dir(root.join("out")).unwrap();
+    std::fs::write(root.join("out/passwd"), "x").unwrap();
+    // A folder replaced whole.
+    std::fs::remove_dir_all(root.join("whole")).unwrap();
+    std::fs::create_dir(root.join("whole")).unwrap();
+    std::fs::write(root.join("whole/b"), "22").unwrap();
+    let changes = store.snapshots.changes("c1").unwrap();
+    let changes: Vec<(&str, ChangeKind)> =
+        changes.iter().map(|c| (c.path.as_str(), c.kind)).collect();
+    assert_eq!(
+        changes,
+        [
+            ("/hidden", ChangeKind::Added),
+            ("/out", ChangeKind::Modified),
+            ("/out/passwd", ChangeKind::Added),
+            ("/whole", ChangeKind::Modified),
+            ("/whole/a", ChangeKind::Deleted),
+            ("/whole/b", ChangeKind::Modified),
+        ]
+    );
+}
+
 fn import(store: &Store, name: &str, content: &[u8]) -> Digest {
     let config = ImageConfig {
         os: "linux".into(),
