@@ -215,3 +215,69 @@ fn events_tell_the_life_of_a_container() {
         "{text}"
     );
 }
+
+/// The default places, as a newcomer has them, in mount and network namespaces made for this test; only the cgroups are
+/// the machine's, so they get a parent of the test's own by the configuration file.
+#[test]
+fn the_first_command_starts_a_daemon_and_hello_world_needs_no_network() {
+    let parent = format!("/gantry-first-{}", std::process::id());
+    let script = format!(
+        r#"set -e
+        for dir in /run /var/lib /etc/gantry; do mkdir -p $dir; mount -t tmpfs tmpfs $dir; done
+        printf '{{"cgroup-parent":"{parent}"}}' > /etc/gantry/daemon.json
+        ip link set lo up
+        $GANTRY_BINARY run hello-world
+        $GANTRY_BINARY run --rm --rootfs /:O sh -c 'echo own files; touch /var/tmp/first-mark-{pid}; ls /var/tmp'
+        ls /var/tmp
+        $GANTRY_BINARY ps -a --format '{{{{.Image}}}} {{{{.Status}}}}'
+        ip -o link show docker0 | grep -c docker0
+        $GANTRY_BINARY rm $($GANTRY_BINARY ps -aq)
+        $GANTRY_BINARY system stop-daemon
+        $GANTRY_BINARY -H unix:///run/gantry/gantry.sock ps 2>&1 || true"#,
+        pid = std::process::id()
+    );
+    let made = !std::path::Path::new("/etc/gantry").exists();
+    let mut command = std::process::Command::new("unshare");
+    command.args([
+        "--mount",
+        "--net",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        &script,
+    ]);
+    command.env_remove("DOCKER_HOST").env_remove("GANTRY_HOST");
+    let told = ran(command, b"", Duration::from_secs(60));
+    if made {
+        // The empty mount point.
+        std::fs::remove_dir("/etc/gantry").unwrap();
+    }
+    remove_cgroup(&parent);
+    let text = told.ok();
+    assert!(
+        text.contains("built into Gantry") || told.stderr.contains("Unable to find image"),
+        "{told}"
+    );
+    let mark = format!("first-mark-{}", std::process::id());
+    assert_eq!(
+        text.matches(&mark).count(),
+        1,
+        "the container's file is the container's: {told}"
+    );
+    assert!(text.contains("hello-world Exited (0)"), "{told}");
+    assert!(
+        text.contains("Cannot connect to the Gantry daemon"),
+        "the daemon was stopped: {told}"
+    );
+}
+
+/// Takes a cgroup parent of a test away from every hierarchy.
+fn remove_cgroup(parent: &str) {
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let group = hierarchy.path().join(parent.trim_start_matches('/'));
+        if group.exists() {
+            std::fs::remove_dir(&group).expect("no container's group is left in it");
+        }
+    }
+}
