@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 /// Downloads at a time, of all pulls together (Docker's `max-concurrent-downloads`).
 const DOWNLOADS: usize = 3;
 /// How long a registry may take to answer before the built-in image is used instead.
-const BUILTIN_PATIENCE: Duration = Duration::from_secs(10);
+const BUILTIN_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Pulls images into one store.
 #[derive(Debug)]
