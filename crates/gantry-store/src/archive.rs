@@ -16,6 +16,8 @@ use tar::{Archive, EntryType, Header};
 /// JSON documents larger than this are no manifests.
 const LARGEST_DOCUMENT: u64 = 8 << 20;
 const MOST_DOCUMENTS: usize = 20_000;
+/// All documents of an archive together: they are kept in memory until its end.
+const ALL_DOCUMENTS: u64 = 64 << 20;
 /// Indexes may name indexes, so deep.
 const DEEPEST_INDEX: usize = 4;
 
@@ -41,6 +43,8 @@ struct DockerImage {
 #[derive(Default)]
 struct Contents {
     documents: HashMap<String, Vec<u8>>,
+    /// Bytes of the documents.
+    kept: u64,
     layers: HashMap<String, Layer>,
     links: HashMap<String, String>,
 }
@@ -108,8 +112,11 @@ fn load_leased(
     let index: ImageIndex =
         serde_json::from_slice(bytes).map_err(|e| invalid(format!("index.json: {e}")))?;
     let mut loaded = Vec::new();
-    for descriptor in &index.manifests {
+    for descriptor in index.manifests.iter().filter(|d| is_for_us(d)) {
         loaded.extend(contents.oci_image(store, descriptor, 0)?);
+    }
+    if loaded.is_empty() && !index.manifests.is_empty() {
+        return Err(invalid(NOT_FOR_US));
     }
     Ok(loaded)
 }
@@ -155,7 +162,11 @@ impl Contents {
             .take(LARGEST_DOCUMENT)
             .read_to_end(&mut bytes)
             .map_err(broken)?;
-        if bytes.len() as u64 > LARGEST_DOCUMENT || self.documents.len() >= MOST_DOCUMENTS {
+        self.kept += bytes.len() as u64;
+        if bytes.len() as u64 > LARGEST_DOCUMENT
+            || self.documents.len() >= MOST_DOCUMENTS
+            || self.kept > ALL_DOCUMENTS
+        {
             return Err(invalid(format!(
                 "{path}: the archive has files that belong to no image"
             )));
@@ -258,9 +269,8 @@ impl Contents {
                 return Err(invalid("indexes within indexes, too deep"));
             }
             Manifest::Index(index) => {
-                let chosen = choose(&index).ok_or_else(|| {
-                    invalid("the archive has no image for linux and this processor")
-                })?;
+                let chosen = index.manifests.iter().find(|d| is_for_us(d));
+                let chosen = chosen.ok_or_else(|| invalid(NOT_FOR_US))?;
                 let mut chosen = chosen.clone();
                 if chosen.annotations.is_none() {
                     chosen.annotations.clone_from(&descriptor.annotations);
@@ -300,12 +310,14 @@ pub fn architecture() -> &'static str {
     }
 }
 
-fn choose(index: &ImageIndex) -> Option<&Descriptor> {
-    let fits = |d: &&Descriptor| match &d.platform {
+const NOT_FOR_US: &str = "the archive has no image for linux and this processor";
+
+/// Neither for another machine nor an attestation, which stands beside images with the platform `unknown/unknown`.
+fn is_for_us(descriptor: &Descriptor) -> bool {
+    match &descriptor.platform {
         Some(platform) => platform.os == "linux" && platform.architecture == architecture(),
         None => true,
-    };
-    index.manifests.iter().find(fits)
+    }
 }
 
 fn join(dir: &str, target: &str) -> String {

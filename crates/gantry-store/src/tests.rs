@@ -564,6 +564,125 @@ fn what_is_saved_loads_the_same() {
     assert_eq!(left_in(&dir.path().join("tmp")), 0);
 }
 
+/// Files by name, as a plain archive.
+fn archived(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let tar = files
+        .iter()
+        .fold(Tar::new(), |tar, (name, data)| tar.file(name, data));
+    tar.done()
+}
+
+#[test]
+fn attestations_and_other_machines_images_in_a_layout_are_left_out() {
+    let layer = Tar::new().file("f", b"1").done();
+    let blob = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+    let (config, layer_id) = (
+        format!(
+            r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+            Digest::of(&layer)
+        ),
+        Digest::of(&layer),
+    );
+    let manifest = |config: &str, layer: &Digest| {
+        format!(
+            r#"{{"schemaVersion":2,"config":{{"digest":"{}","size":1}},"layers":[{{"digest":"{layer}","size":1}}]}}"#,
+            Digest::of(config.as_bytes())
+        )
+    };
+    let image = manifest(&config, &layer_id);
+    let statement = r#"{"_type":"https://in-toto.io/Statement/v0.1"}"#;
+    let attestation = manifest("{}", &Digest::of(statement.as_bytes()));
+    let entry = |of: &str, os: &str, architecture: &str| {
+        let digest = Digest::of(of.as_bytes());
+        format!(
+            r#"{{"digest":"{digest}","size":1,"platform":{{"os":"{os}","architecture":"{architecture}"}}}}"#
+        )
+    };
+    let load = |entries: &[String]| {
+        let index = format!(
+            r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+            entries.join(",")
+        );
+        let bytes = archived(&[
+            ("index.json", index.as_bytes()),
+            (&blob(&Digest::of(image.as_bytes())), image.as_bytes()),
+            (
+                &blob(&Digest::of(attestation.as_bytes())),
+                attestation.as_bytes(),
+            ),
+            (&blob(&Digest::of(config.as_bytes())), config.as_bytes()),
+            (&blob(&Digest::of(b"{}")), b"{}"),
+            (
+                &blob(&Digest::of(statement.as_bytes())),
+                statement.as_bytes(),
+            ),
+            (&blob(&layer_id), &layer),
+        ]);
+        let (_dir, store) = store();
+        archive::load(&store, &mut &bytes[..], &|_, _| {}).map(|loaded| loaded.len())
+    };
+    let ours = entry(&image, "linux", archive::architecture());
+    let unknown = entry(&attestation, "unknown", "unknown");
+    assert_eq!(load(&[ours, unknown.clone()]).unwrap(), 1);
+    assert!(matches!(load(&[unknown]), Err(StoreError::Invalid(_))));
+}
+
+#[test]
+fn an_archive_of_nothing_but_documents_does_not_fill_the_memory() {
+    let (dir, store) = store();
+    let large = vec![b' '; 8 << 20];
+    let names: Vec<String> = (0..9).map(|n| format!("f{n}")).collect();
+    let files: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &large[..])).collect();
+    let compressed = zstd::encode_all(&archived(&files)[..], 1).unwrap();
+    let error = archive::load(&store, &mut &compressed[..], &|_, _| {}).unwrap_err();
+    assert!(error.to_string().contains("belong to no image"), "{error}");
+    assert_eq!(left_in(&dir.path().join("tmp")), 0);
+}
+
+/// A small tmpfs in a mount namespace of this thread alone.
+#[test]
+fn a_full_disk_is_told_and_nothing_half_made_stays() {
+    let run = || {
+        use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+        let dir = tempfile::tempdir().unwrap();
+        // SAFETY: only this thread, which ends with the test, gets a mount namespace (and folder) of its own.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.unwrap();
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).unwrap();
+        mount(
+            "tmpfs",
+            dir.path(),
+            "tmpfs",
+            MountFlags::empty(),
+            Some(c"size=8m"),
+        )
+        .unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let small = import(&store, "small", b"1");
+        let noise: Vec<u8> = (0..16_u32 << 20)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
+        // Too large as a blob; and small as a blob, too large unpacked.
+        let tar = Tar::new().file("f", &noise).done();
+        for tar in [
+            tar.clone(),
+            zstd::encode_all(&Tar::new().file("f", &vec![b'x'; 16 << 20]).done()[..], 1).unwrap(),
+        ] {
+            let Err(StoreError::Io { source, .. }) = unpack(&store, &tar) else {
+                panic!("a full disk is an I/O error");
+            };
+            assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+            assert_eq!(left_in(&dir.path().join("tmp")), 0);
+            assert_eq!(left_in(&dir.path().join("layers/overlay2/l")), 1);
+        }
+        assert!(store.images.get(&small).unwrap().is_some());
+        store.images.delete(&small).unwrap();
+        drop(store);
+        rustix::mount::unmount(dir.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    };
+    std::thread::spawn(run).join().unwrap();
+}
+
 #[test]
 fn a_second_daemon_is_refused_and_leftovers_are_collected() {
     let (dir, first) = store();
