@@ -24,6 +24,7 @@ mod collect;
 pub mod database;
 pub mod images;
 pub mod layers;
+mod legacy_mount;
 mod overlay;
 mod pax;
 pub mod snapshots;

@@ -4,8 +4,9 @@ use crate::changes::changes;
 use crate::database::Database;
 use crate::layers::Layers;
 use crate::snapshots::{Base, Change, Driver};
-use crate::{At, Result, StoreError};
+use crate::{At, Result, StoreError, legacy_mount};
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen,
@@ -159,13 +160,20 @@ impl Driver for Overlay {
         let dir = self.container(id);
         // What a crash of the machine left of a volatile mount: its flag would refuse this one.
         let _ = std::fs::remove_dir_all(dir.join("work/work/incompat"));
+        let lowers = self.lowers(&base);
         let mut held = Vec::new();
         let mounted = || -> io::Result<OwnedFd> {
             let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
             let fd = context.as_fd();
             fsconfig_set_string(fd, "source", "overlay")?;
-            for lower in self.lowers(&base) {
-                fsconfig_set_string(fd, "lowerdir+", short(&lower, &mut held)?)?;
+            for (at, lower) in lowers.iter().enumerate() {
+                match fsconfig_set_string(fd, "lowerdir+", short(lower, &mut held)?) {
+                    // The option is not known.
+                    Err(Errno::INVAL) if at == 0 => {
+                        return legacy_mount::overlay(&lowers, &dir, volatile);
+                    }
+                    other => other?,
+                }
             }
             fsconfig_set_string(fd, "upperdir", short(&dir.join("upper"), &mut held)?)?;
             fsconfig_set_string(fd, "workdir", short(&dir.join("work"), &mut held)?)?;

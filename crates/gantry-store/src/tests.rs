@@ -370,6 +370,50 @@ fn a_hundred_and_thirty_layers_mount() {
     assert!(root.join("f0").exists() && root.join("f129").exists());
 }
 
+/// The way of kernels before 6.5, which this one still knows.
+#[test]
+fn layers_mount_without_the_option_of_newer_kernels() {
+    let (dir, store) = store();
+    let ids: Vec<Digest> = (0..130)
+        .map(|n| unpack(&store, &Tar::new().file(&format!("f{n}"), b"x").done()))
+        .map(|layer| layer.unwrap().diff_id)
+        .collect();
+    store
+        .snapshots
+        .prepare("c1", &Base::Layers(ids.clone()))
+        .unwrap();
+    let place = dir.path().join("layers/overlay2/c/c1");
+    let lowers: Vec<PathBuf> = ids.iter().rev().map(|id| store.layers.path(id)).collect();
+    let mount = crate::legacy_mount::overlay(&lowers, &place, true).unwrap();
+    let root = at(&mount);
+    assert!(root.join("f0").exists() && root.join("f129").exists());
+    std::fs::write(root.join("new"), "n").unwrap();
+    assert!(
+        place.join("upper/new").exists(),
+        "the host sees the upper folder, not the mount"
+    );
+    assert!(
+        !std::fs::read_to_string("/proc/self/mounts")
+            .unwrap()
+            .contains("c/c1")
+    );
+    // It can be put into another mount namespace, as the runtime does.
+    let there = dir.path().join("there");
+    std::fs::create_dir(&there).unwrap();
+    let put = || {
+        use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
+        // SAFETY: only this thread, which ends with the test, gets a mount namespace (and folder) of its own.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.unwrap();
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).unwrap();
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(&mount, "", rustix::fs::CWD, &there, flags).unwrap();
+        assert_eq!(std::fs::read(there.join("new")).unwrap(), b"n");
+    };
+    std::thread::scope(|scope| scope.spawn(put).join().unwrap());
+    assert_eq!(left_in(&there), 0);
+}
+
 #[test]
 fn a_folder_of_the_host_under_a_layer_of_its_own() {
     let (dir, store) = store();
