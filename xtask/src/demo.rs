@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: the first five minutes, from a clone to a container.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -12,10 +12,19 @@ use crate::{binary, debian};
 const PLACE: &str = "/var/tmp/gantry-demo";
 
 /// Builds Gantry and shows it. Can be run again and again; leaves a daemon, as a first command does.
-pub(crate) fn run(_args: &[String]) -> Result<()> {
+/// `--binary FILE` shows that one instead of building.
+pub(crate) fn run(args: &[String]) -> Result<()> {
     debian::require_root("the demo")?;
+    let built = match args {
+        [] => None,
+        [option, file] if option == "--binary" => Some(PathBuf::from(file)),
+        _ => bail!("unknown arguments {args:?}: --binary FILE is the only one"),
+    };
     say("Building Gantry: one static binary (the first time this takes some minutes).");
-    let gantry = binary::build()?;
+    let gantry = match built {
+        Some(file) => file,
+        None => binary::build()?,
+    };
     let size = gantry.metadata()?.len();
     println!("    {} ({:.1} MB)", gantry.display(), size as f64 / 1e6);
     let demo = Demo { gantry: &gantry };
@@ -56,8 +65,7 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
     let called = gantry.display();
     say("Where to go next:");
     println!(
-        "\
-    install -m 755 {called} /usr/local/bin/gantry     keep it
+        "    install -m 755 {called} /usr/local/bin/gantry     keep it
     gantry run -it --rootfs /:O bash        your own shell, copy-on-write
     gantry pull alpine && gantry run -it alpine sh    images from a registry
     gantry --help                           all commands

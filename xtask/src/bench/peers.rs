@@ -28,8 +28,10 @@ pub(crate) struct Peers {
     dir: PathBuf,
     /// The process that holds the tree's mount namespace.
     holder: String,
-    /// The bench started Docker there, and ends it.
+    /// The bench started Docker there, and ends it; with the policy for forwarded packets that was there before, which
+    /// Docker sets to DROP and leaves so.
     own_docker: bool,
+    policy: Option<String>,
 }
 
 impl Peers {
@@ -56,6 +58,11 @@ impl Peers {
                 .status()?;
             Ok(status.success())
         };
+        let mut rules = Command::new(&script);
+        rules.args(["enter", "iptables", "-S", "FORWARD"]);
+        let policy = engine::output(rules)
+            .ok()
+            .and_then(|text| Some(text.lines().next()?.split_once("-P FORWARD ")?.1.to_owned()));
         let own_docker = !answers(&["enter", "docker", "version"])?;
         if own_docker && !answers(&["dockerd"])? {
             eprintln!("Docker Engine does not start in the peers tree");
@@ -67,6 +74,7 @@ impl Peers {
             holder: holder.trim().to_owned(),
             dir,
             own_docker,
+            policy,
         }))
     }
 
@@ -90,6 +98,12 @@ impl Peers {
 impl Drop for Peers {
     fn drop(&mut self) {
         if self.own_docker {
+            if let Some(policy) = &self.policy {
+                Command::new(&self.script)
+                    .args(["enter", "iptables", "-P", "FORWARD", policy])
+                    .status()
+                    .ok();
+            }
             Command::new(&self.script).arg("stop").status().ok();
         }
     }
