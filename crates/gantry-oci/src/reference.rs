@@ -37,6 +37,14 @@ impl Reference {
                 "invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
             ));
         }
+        // COMPAT: the letters are looked at first, whatever else is wrong (distribution/reference's ParseNormalizedNamed).
+        let (_, remote) = split_domain(text);
+        let remote = remote.split(':').next().unwrap_or_default();
+        if remote.chars().any(char::is_uppercase) {
+            return refuse(format!(
+                "{BAD}: repository name ({remote}) must be lowercase"
+            ));
+        }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
                 let digest = Digest::parse(digest).map_err(|_| ReferenceError(BAD.into()))?;
@@ -49,9 +57,6 @@ impl Reference {
             _ => (rest, None),
         };
         let (domain, path) = split_domain(name);
-        if path.bytes().any(|b| b.is_ascii_uppercase()) && is_path(&path.to_ascii_lowercase()) {
-            return refuse(format!("{BAD}: repository name ({path}) must be lowercase"));
-        }
         if !is_domain(&domain) || !is_path(&path) || tag.is_some_and(|tag| !is_tag(tag)) {
             return refuse(BAD);
         }
@@ -260,6 +265,11 @@ mod tests {
             bad("UPPER"),
             "invalid reference format: repository name (library/UPPER) must be lowercase"
         );
+        assert_eq!(
+            bad("A b!:T"),
+            "invalid reference format: repository name (library/A b!) must be lowercase"
+        );
+        assert!(Reference::parse("x:TAG").is_ok() && Reference::parse("HOST/x").is_ok());
         for text in [
             "",
             ":",
