@@ -10,8 +10,14 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
+/// Set where the test runs itself again.
+const AGAIN: &str = "GANTRY_TEST_ACTIVATED";
+
 #[test]
 fn a_socket_that_systemd_opened() {
+    if std::env::var_os(AGAIN).is_some() {
+        return as_the_daemon();
+    }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("handed.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -21,7 +27,8 @@ fn a_socket_that_systemd_opened() {
             "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0 </dev/null",
         ])
         .arg(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "tests::activation::as_the_daemon"])
+        .args(["--exact", "tests::activation::a_socket_that_systemd_opened"])
+        .env(AGAIN, "1")
         .stdin(Stdio::from(OwnedFd::from(listener)))
         .stdout(Stdio::null())
         .spawn()
@@ -47,16 +54,13 @@ fn no_socket_was_handed_over() {
     assert!(matches!(error, ListenError::NoActivation), "{error}");
 }
 
-#[tokio::test]
-#[ignore = "run by a_socket_that_systemd_opened in a process of its own"]
-async fn as_the_daemon() {
-    let listeners = from_environment().unwrap();
-    let router = Router::new(routes());
-    crate::serve::run(
-        Arc::new(Bench::default()),
-        router,
-        listeners,
-        CancellationToken::new(),
-    )
-    .await;
+/// What the test does when it has been run again, as the daemon.
+fn as_the_daemon() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let listeners = from_environment().unwrap();
+        let router = Router::new(routes());
+        let bench = Arc::new(Bench::default());
+        crate::serve::run(bench, router, listeners, CancellationToken::new()).await;
+    });
 }
