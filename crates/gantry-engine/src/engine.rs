@@ -86,6 +86,7 @@ fn open_blocking(
         bridge_id,
         unified_cgroup,
         registry,
+        spare: crate::containers::spare::Spare::default(),
         released: crate::containers::links::Released::default(),
     };
     Ok((Arc::new(context), records))

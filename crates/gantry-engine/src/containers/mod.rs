@@ -23,6 +23,7 @@ pub(crate) mod recover;
 pub mod remove;
 mod restart;
 pub mod signal;
+pub(crate) mod spare;
 pub mod spec;
 mod start;
 mod stop;

@@ -7,7 +7,6 @@ use super::record::{Record, Status};
 use super::{Container, Containers, etc, lock, spec};
 use crate::error::{Error, ErrorKind, Result};
 use gantry_network::bridge::{Endpoint, EndpointRequest, NetworkError, PublishedPort};
-use gantry_network::sandbox::Sandbox;
 use gantry_runtime::spawn::{Attached, StartError, StartRequest, Started, Stdio};
 use jiff::Timestamp;
 use std::net::Ipv4Addr;
@@ -64,7 +63,13 @@ impl Containers {
             crate::blocking(move || this.launch(record, attached)).await?
         };
         match launched {
-            Ok((record, started)) => self.running(container, record, started),
+            Ok((record, started)) => {
+                if record.network_mode() != "host" {
+                    let context = self.context.clone();
+                    tokio::task::spawn_blocking(move || context.spare.fill());
+                }
+                self.running(container, record, started)
+            }
             Err(error) => {
                 drop(gate);
                 Err(self.failed(container, error).await)
@@ -247,8 +252,10 @@ impl Containers {
                 endpoint: None,
             });
         }
-        let sandbox =
-            || Sandbox::new().map_err(|e| Error::caused("cannot make a network namespace", e));
+        let sandbox = || {
+            let taken = self.context.spare.take();
+            taken.map_err(|e| Error::caused("cannot make a network namespace", e))
+        };
         if mode == "none" || record.config.network_disabled {
             return Ok(Connected {
                 netns: Some(sandbox()?.netns),
