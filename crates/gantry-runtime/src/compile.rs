@@ -1,18 +1,21 @@
 //! From the OCI runtime spec to a [`Plan`]: done in the daemon, where paths of the host mean what they say.
 
 use crate::capabilities::CapSets;
-use crate::plan::{DevicePlan, InitPlan, LogPlan, MountPlan, Mounted, Plan, StdioPlan};
-use crate::spawn::{StartError, StartRequest};
-use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, Mount, Spec};
+use crate::plan::{
+    DevicePlan, ExecPlan, InitPlan, LogPlan, MountPlan, Mounted, Places, Plan, ProcessPlan,
+    Request, StdioPlan,
+};
+use crate::spawn::{Attached, ExecRequest, StartError, StartRequest, Stdio};
+use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, LinuxSeccomp, Mount, Process, Spec};
 use rustix::mount::OpenTreeFlags;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-/// A plan and the descriptors that its indexes name.
+/// A request and the descriptors that its indexes name.
 #[derive(Debug)]
 pub(crate) struct Compiled {
-    pub(crate) plan: Plan,
+    pub(crate) request: Request,
     pub(crate) fds: Vec<OwnedFd>,
     /// The daemon's end of the watch connection: there before the container, so that no exit is too early for it.
     pub(crate) watch: UnixStream,
@@ -60,14 +63,7 @@ pub(crate) fn compile(request: StartRequest<'_>) -> Result<Compiled, StartError>
     } = request;
     let mut fds = Fds::default();
     let rootfs = fds.add(rootfs);
-    let dir = open_dir(run_dir)?;
-    let listener = UnixListener::bind(crate::shim_client::socket_in(&dir))
-        .map_err(|e| failed(format!("listen in {}", run_dir.display()), e))?;
-    let (watch, watcher) =
-        UnixStream::pair().map_err(|e| failed("make the watch connection", e))?;
-    let run_dir = fds.add(dir);
-    let listener = fds.add(listener);
-    let watcher = fds.add(watcher);
+    let (places, watch) = places(run_dir, attached, &mut fds)?;
     let log = log
         .map(|log| {
             let dir = log.path.parent().unwrap_or(Path::new("/"));
@@ -85,10 +81,6 @@ pub(crate) fn compile(request: StartRequest<'_>) -> Result<Compiled, StartError>
             })
         })
         .transpose()?;
-    let attached = attached
-        .into_iter()
-        .map(|client| (fds.add(client.socket), client.streams))
-        .collect();
     let netns = netns.map(|fd| fds.add(fd));
     let linux = spec
         .linux()
@@ -98,31 +90,93 @@ pub(crate) fn compile(request: StartRequest<'_>) -> Result<Compiled, StartError>
     let plan = Plan {
         id: id.to_owned(),
         rootfs,
-        run_dir,
-        listener,
-        watcher,
+        places,
         log,
-        attached,
-        stdio: StdioPlan {
-            tty: stdio.tty,
-            open_stdin: stdio.open_stdin,
-            stdin_once: stdio.stdin_once,
-            console_size: stdio.console_size,
-        },
-        cgroup_path: linux
-            .cgroups_path()
-            .as_ref()
-            .map(|p| p.display().to_string())
-            .unwrap_or_else(|| format!("/gantry/{id}")),
+        stdio: stdio_plan(&stdio, !stdio.tty),
+        cgroup_path: cgroup_path(id, spec),
         resources: serde_json::to_vec(&resources).map_err(|e| failed("encode the resources", e))?,
         init: init_plan(spec, netns, &mut fds)?,
         trace,
     };
     Ok(Compiled {
-        plan,
+        request: Request::Start(Box::new(plan)),
         fds: fds.0,
         watch,
     })
+}
+
+/// The cgroup below each hierarchy's root.
+pub(crate) fn cgroup_path(id: &str, spec: &Spec) -> String {
+    let given = spec
+        .linux()
+        .as_ref()
+        .and_then(|l| l.cgroups_path().as_ref());
+    given
+        .map(|path| path.display().to_string())
+        .unwrap_or_else(|| format!("/gantry/{id}"))
+}
+
+/// Compiles an exec.
+pub(crate) fn compile_exec(request: ExecRequest<'_>) -> Result<Compiled, StartError> {
+    let ExecRequest {
+        target,
+        target_pid,
+        cgroup_path,
+        process,
+        seccomp,
+        run_dir,
+        stdio,
+        framed,
+        attached,
+    } = request;
+    let mut fds = Fds::default();
+    let (places, watch) = places(run_dir, attached, &mut fds)?;
+    let plan = ExecPlan {
+        target: fds.add(target),
+        target_pid,
+        cgroup_path: cgroup_path.to_owned(),
+        places,
+        stdio: stdio_plan(&stdio, framed),
+        process: process_plan(process, seccomp, false)?,
+    };
+    Ok(Compiled {
+        request: Request::Exec(Box::new(plan)),
+        fds: fds.0,
+        watch,
+    })
+}
+
+fn stdio_plan(stdio: &Stdio, framed: bool) -> StdioPlan {
+    StdioPlan {
+        tty: stdio.tty,
+        framed,
+        open_stdin: stdio.open_stdin,
+        stdin_once: stdio.stdin_once,
+        console_size: stdio.console_size,
+    }
+}
+
+/// The shim's socket in its run directory, and the connection on which it tells the exit.
+fn places(
+    run_dir: &Path,
+    attached: Vec<Attached>,
+    fds: &mut Fds,
+) -> Result<(Places, UnixStream), StartError> {
+    let dir = open_dir(run_dir)?;
+    let listener = UnixListener::bind(crate::shim_client::socket_in(&dir))
+        .map_err(|e| failed(format!("listen in {}", run_dir.display()), e))?;
+    let (watch, watcher) =
+        UnixStream::pair().map_err(|e| failed("make the watch connection", e))?;
+    let places = Places {
+        run_dir: fds.add(dir),
+        listener: fds.add(listener),
+        watcher: fds.add(watcher),
+        attached: attached
+            .into_iter()
+            .map(|client| (fds.add(client.socket), client.streams))
+            .collect(),
+    };
+    Ok((places, watch))
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd, StartError> {
@@ -145,18 +199,6 @@ fn init_plan(spec: &Spec, netns: Option<usize>, fds: &mut Fds) -> Result<InitPla
         .as_ref()
         .ok_or_else(|| refuse("the spec has no process"))?;
     let namespaces = namespaces(spec, netns, fds)?;
-    let user = process.user();
-    let args = process.args().clone().unwrap_or_default();
-    if args.is_empty() {
-        return Err(refuse("args must not be empty"));
-    }
-    let seccomp = linux
-        .seccomp()
-        .as_ref()
-        .map(|policy| {
-            crate::seccomp::compile(policy).map_err(|e| failed("compile the seccomp policy", e))
-        })
-        .transpose()?;
     let text = |paths: &Option<Vec<String>>| paths.clone().unwrap_or_default();
     Ok(InitPlan {
         sysctls: sysctls(spec, &namespaces)?,
@@ -187,6 +229,26 @@ fn init_plan(spec: &Spec, netns: Option<usize>, fds: &mut Fds) -> Result<InitPla
             };
             propagation(name) | recursive
         }),
+        process: process_plan(process, linux.seccomp().as_ref(), true)?,
+    })
+}
+
+fn process_plan(
+    process: &Process,
+    seccomp: Option<&LinuxSeccomp>,
+    make_cwd: bool,
+) -> Result<ProcessPlan, StartError> {
+    let user = process.user();
+    let args = process.args().clone().unwrap_or_default();
+    if args.is_empty() {
+        return Err(refuse("args must not be empty"));
+    }
+    let seccomp = seccomp
+        .map(|policy| {
+            crate::seccomp::compile(policy).map_err(|e| failed("compile the seccomp policy", e))
+        })
+        .transpose()?;
+    Ok(ProcessPlan {
         rlimits: rlimits(process)?,
         oom_score_adj: process.oom_score_adj(),
         no_new_privileges: process.no_new_privileges() == Some(true),
@@ -201,6 +263,7 @@ fn init_plan(spec: &Spec, netns: Option<usize>, fds: &mut Fds) -> Result<InitPla
         groups: user.additional_gids().clone().unwrap_or_default(),
         umask: user.umask(),
         cwd: process.cwd().display().to_string(),
+        make_cwd,
         env: process.env().clone().unwrap_or_default(),
         args,
     })
@@ -295,7 +358,7 @@ fn sysctls(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<(String, String)>
     Ok(list)
 }
 
-fn rlimits(process: &oci_spec::runtime::Process) -> Result<Vec<(u32, u64, u64)>, StartError> {
+fn rlimits(process: &Process) -> Result<Vec<(u32, u64, u64)>, StartError> {
     const NAMES: [&str; 16] = [
         "CPU",
         "FSIZE",

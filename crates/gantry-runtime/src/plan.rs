@@ -9,16 +9,41 @@ use serde::{Deserialize, Serialize};
 /// Index of a descriptor that came with the request.
 pub(crate) type Fd = usize;
 
+/// What the daemon asks the spawner for: each makes a shim of its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Plan {
-    pub(crate) id: String,
-    pub(crate) rootfs: Fd,
+pub(crate) enum Request {
+    Start(Box<Plan>),
+    Exec(Box<ExecPlan>),
+}
+
+/// A further process in a running container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ExecPlan {
+    /// The container's first process: a pidfd, whose namespaces are entered, and its number.
+    pub(crate) target: Fd,
+    pub(crate) target_pid: u32,
+    pub(crate) cgroup_path: String,
+    pub(crate) places: Places,
+    pub(crate) stdio: StdioPlan,
+    pub(crate) process: ProcessPlan,
+}
+
+/// Where a shim is found, and who is connected to it from the beginning.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Places {
     pub(crate) run_dir: Fd,
     pub(crate) listener: Fd,
     /// The shim's end of the daemon's watch connection.
     pub(crate) watcher: Fd,
-    pub(crate) log: Option<LogPlan>,
     pub(crate) attached: Vec<(Fd, Streams)>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) id: String,
+    pub(crate) rootfs: Fd,
+    pub(crate) places: Places,
+    pub(crate) log: Option<LogPlan>,
     pub(crate) stdio: StdioPlan,
     pub(crate) cgroup_path: String,
     /// `linux.resources` of the spec as JSON: the cgroup module reads it.
@@ -40,6 +65,8 @@ pub(crate) struct LogPlan {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct StdioPlan {
     pub(crate) tty: bool,
+    /// Whether the clients get their output in frames: what they expect need not be what a terminal gives.
+    pub(crate) framed: bool,
     pub(crate) open_stdin: bool,
     pub(crate) stdin_once: bool,
     pub(crate) console_size: Option<(u16, u16)>,
@@ -66,6 +93,12 @@ pub(crate) struct InitPlan {
     /// MS_* propagation of the root, as in `linux.rootfsPropagation`.
     pub(crate) root_propagation: u64,
     pub(crate) sysctls: Vec<(String, String)>,
+    pub(crate) process: ProcessPlan,
+}
+
+/// What a process becomes: limits, privileges, program.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ProcessPlan {
     pub(crate) rlimits: Vec<(u32, u64, u64)>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) no_new_privileges: bool,
@@ -76,6 +109,8 @@ pub(crate) struct InitPlan {
     pub(crate) groups: Vec<u32>,
     pub(crate) umask: Option<u32>,
     pub(crate) cwd: String,
+    /// The working directory is made where it is missing.
+    pub(crate) make_cwd: bool,
     pub(crate) env: Vec<String>,
     pub(crate) args: Vec<String>,
 }

@@ -95,7 +95,27 @@ pub struct StartRequest<'a> {
     pub trace: bool,
 }
 
-/// A container that runs.
+/// All that it takes to run one more process in a running container.
+#[derive(Debug)]
+pub struct ExecRequest<'a> {
+    /// A pidfd of the container's first process, whose namespaces are entered.
+    pub target: OwnedFd,
+    /// That process's PID, in the daemon's PID namespace.
+    pub target_pid: u32,
+    /// The container's cgroup below each hierarchy's root.
+    pub cgroup_path: &'a str,
+    /// As in the OCI runtime spec. The working directory has to be there.
+    pub process: &'a oci_spec::runtime::Process,
+    pub seccomp: Option<&'a oci_spec::runtime::LinuxSeccomp>,
+    /// Made by the caller: the files of the exec's own shim are in it (see [`crate::shim_client`]).
+    pub run_dir: &'a Path,
+    pub stdio: Stdio,
+    /// Whether the clients get Docker's frames; they may ask for them with a terminal, too.
+    pub framed: bool,
+    pub attached: Vec<Attached>,
+}
+
+/// A process that runs: a container's first, or an exec's.
 #[derive(Debug)]
 pub struct Started {
     /// PID of the container's first process, in the daemon's PID namespace.
@@ -134,7 +154,17 @@ impl Spawner {
     /// Starts a container; blocks (call it on a blocking thread) until its program is executed or has failed.
     pub fn start(&self, request: StartRequest<'_>) -> Result<Started, StartError> {
         let run_dir = request.run_dir;
-        let started = self.start_in(request);
+        let cgroup = crate::compile::cgroup_path(request.id, request.spec);
+        let started = crate::compile::compile(request)
+            .and_then(|compiled| self.ask(compiled))
+            .map_err(|error| match error {
+                // The shim cannot clear up after itself any more.
+                StartError::Lost(why) => match (crate::cgroup::Cgroup { path: cgroup }).destroy() {
+                    Ok(()) => StartError::Lost(why),
+                    Err(left) => StartError::Lost(format!("{why}; its cgroup is left: {left}")),
+                },
+                other => other,
+            });
         if started.is_err() {
             for file in ["shim.sock", "init.pid", "shim.pid"] {
                 // Not there is fine: how far the start came is not known here.
@@ -144,19 +174,20 @@ impl Spawner {
         started
     }
 
-    fn start_in(&self, request: StartRequest<'_>) -> Result<Started, StartError> {
-        let Compiled { plan, fds, watch } = crate::compile::compile(request)?;
-        let lost = |e: io::Error| {
-            let cgroup = crate::cgroup::Cgroup {
-                path: plan.cgroup_path.clone(),
-            };
-            // The shim cannot clear up after itself any more.
-            match cgroup.destroy() {
-                Ok(()) => StartError::Lost(e.to_string()),
-                Err(left) => StartError::Lost(format!("{e}; its cgroup is left: {left}")),
-            }
-        };
-        let bytes = postcard::to_stdvec(&plan).map_err(|e| StartError::Lost(e.to_string()))?;
+    /// Runs one more process in a running container; blocks like [`Self::start`].
+    pub fn exec(&self, request: ExecRequest<'_>) -> Result<Started, StartError> {
+        self.ask(crate::compile::compile_exec(request)?)
+    }
+
+    /// Sends a request to the spawner and waits for the new shim's answer.
+    fn ask(&self, compiled: Compiled) -> Result<Started, StartError> {
+        let Compiled {
+            request,
+            fds,
+            watch,
+        } = compiled;
+        let lost = |e: io::Error| StartError::Lost(e.to_string());
+        let bytes = postcard::to_stdvec(&request).map_err(|e| StartError::Lost(e.to_string()))?;
         let memfd = memfd(&bytes).map_err(lost)?;
         let (reply, theirs) = socketpair(
             AddressFamily::UNIX,

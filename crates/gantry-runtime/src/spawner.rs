@@ -2,7 +2,7 @@
 //! mount namespace is empty, so that copying it for a container is cheap, too (a mount costs a microsecond).
 
 use crate::cgroup::Hierarchies;
-use crate::plan::Plan;
+use crate::plan::Request;
 use crate::sys::{self, wire};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -26,7 +26,7 @@ pub(crate) struct Host {
 /// A request as it arrived.
 #[derive(Debug)]
 pub(crate) struct Arrived {
-    pub(crate) plan: Plan,
+    pub(crate) request: Request,
     pub(crate) fds: Vec<OwnedFd>,
     pub(crate) reply: OwnedFd,
 }
@@ -91,7 +91,7 @@ fn protect_from_oom(host: &Host) -> io::Result<()> {
 }
 
 fn decode(plan: &OwnedFd, fds: Vec<OwnedFd>, reply: OwnedFd) -> Result<Arrived, (OwnedFd, String)> {
-    let read = || -> Result<Plan, String> {
+    let read = || -> Result<Request, String> {
         let size = rustix::fs::fstat(plan).map_err(|e| e.to_string())?.st_size as usize;
         let mut bytes = vec![0; size];
         let mut filled = 0;
@@ -105,7 +105,11 @@ fn decode(plan: &OwnedFd, fds: Vec<OwnedFd>, reply: OwnedFd) -> Result<Arrived, 
         postcard::from_bytes(&bytes).map_err(|e| e.to_string())
     };
     match read() {
-        Ok(plan) => Ok(Arrived { plan, fds, reply }),
+        Ok(request) => Ok(Arrived {
+            request,
+            fds,
+            reply,
+        }),
         Err(why) => Err((reply, format!("the plan cannot be read: {why}"))),
     }
 }
@@ -120,10 +124,10 @@ fn refuse(reply: BorrowedFd<'_>, error: &io::Error) {
     }
 }
 
-type Request = (OwnedFd, OwnedFd, Vec<OwnedFd>);
+type Received = (OwnedFd, OwnedFd, Vec<OwnedFd>);
 
 /// The next request: the plan's memfd, the reply socket, and the plan's descriptors. `None` when the daemon is gone.
-fn next(requests: BorrowedFd<'_>) -> io::Result<Option<Request>> {
+fn next(requests: BorrowedFd<'_>) -> io::Result<Option<Received>> {
     let mut head = [0_u8; 8];
     let (mut fds, total) = loop {
         match wire::receive(requests, &mut head) {

@@ -133,6 +133,29 @@ impl Cgroup {
         made
     }
 
+    /// Opens the group as it stands, for a process that is to enter it.
+    ///
+    /// # Errors
+    /// A hierarchy in which it is not there any more.
+    pub fn open(&self) -> Result<CgroupHandle> {
+        let path = tree::checked(&self.path)?;
+        let mut handle = CgroupHandle {
+            tasks: Vec::new(),
+            v2: None,
+            oom: None,
+        };
+        for hierarchy in Hierarchies::get().iter() {
+            let dir = tree::open_dir(hierarchy.root(), path).map_err(|e| {
+                CgroupError::file("open", format!("{}/{path}", hierarchy.mount_point()), e)
+            })?;
+            match hierarchy.version() {
+                Version::V1 => handle.tasks.push(tree::open_write(dir.as_fd(), "tasks")?),
+                Version::V2 => handle.v2 = Some(dir),
+            }
+        }
+        Ok(handle)
+    }
+
     /// PIDs of all processes in the group and below it, in this process's PID namespace.
     pub fn pids(&self) -> std::io::Result<Vec<u32>> {
         Ok(self.pids_in(Hierarchies::get())?.into_iter().collect())
@@ -301,6 +324,20 @@ impl CgroupHandle {
     /// The v2 group's directory, for `CLONE_INTO_CGROUP`; none where the machine has no v2 controllers.
     pub fn v2_dir(&self) -> Option<BorrowedFd<'_>> {
         self.v2.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes the v2 group in which a process is instead of its own.
+    pub(crate) fn go_where(&mut self, proc: BorrowedFd<'_>, pid: u32) -> std::io::Result<()> {
+        use rustix::fs::{Mode, OFlags, openat};
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(proc, format!("{pid}/cgroup"), flags, Mode::empty())?;
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut std::fs::File::from(file), &mut text)?;
+        let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
+        if let (Some(path), Some(v2)) = (path, Hierarchies::get().v2()) {
+            self.v2 = Some(tree::open_dir(v2.root(), path)?);
+        }
+        Ok(())
     }
 
     /// How many processes of the group the kernel has killed for want of memory.

@@ -15,7 +15,7 @@ pub(super) fn checked(path: &str) -> Result<&str> {
     Ok(inner)
 }
 
-fn open_dir(at: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open_dir(at: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     rustix::fs::openat(at, path, flags, Mode::empty())
 }

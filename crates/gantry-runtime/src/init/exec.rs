@@ -2,7 +2,7 @@
 
 use super::{Failed, Step, failed};
 use crate::capabilities::CapSets;
-use crate::plan::InitPlan;
+use crate::plan::ProcessPlan;
 use crate::steps::Steps;
 use crate::sys::{self, wire};
 use std::convert::Infallible;
@@ -13,14 +13,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const PR_SET_KEEPCAPS: i32 = libc::PR_SET_KEEPCAPS;
 
 /// Becomes the program, or tells why not. Never comes back: what the caller owns is closed here.
-pub(super) fn exec(init: &InitPlan, sync: OwnedFd, steps: Steps) -> ! {
+pub(super) fn exec(process: &ProcessPlan, sync: OwnedFd, steps: Steps) -> ! {
     // No descriptor of the host's is open from here on, so that neither the working directory nor the program can be
     // reached through /proc/self/fd (CVE-2024-21626).
     let sync = match sys::keep_only(sync) {
         Ok(sync) => sync,
         Err(_) => sys::exit(1),
     };
-    let failure = match become_it(init, sync, steps) {
+    let failure = match become_it(process, sync, steps) {
         Err(failure) => failure,
         Ok(never) => match never {},
     };
@@ -28,43 +28,46 @@ pub(super) fn exec(init: &InitPlan, sync: OwnedFd, steps: Steps) -> ! {
 }
 
 fn become_it(
-    init: &InitPlan,
+    process: &ProcessPlan,
     sync: BorrowedFd<'_>,
     mut steps: Steps,
 ) -> Result<Infallible, Failed> {
-    for (resource, soft, hard) in &init.rlimits {
+    for (resource, soft, hard) in &process.rlimits {
         sys::set_rlimit(*resource, *soft, *hard)
             .step(|| format!("set resource limit {resource}"))?;
     }
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(init.umask.unwrap_or(0o022)));
-    if init.no_new_privileges {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(
+        process.umask.unwrap_or(0o022),
+    ));
+    if process.no_new_privileges {
         sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).step(|| "set no_new_privs".into())?;
     } else {
         // Without no_new_privs the filter needs CAP_SYS_ADMIN, which is dropped below.
-        load_seccomp(init)?;
+        load_seccomp(process)?;
     }
     sys::new_session_keyring();
-    let sets = CapSets::from(init.capabilities);
+    let sets = CapSets::from(process.capabilities);
     let step = || "set the capabilities".to_owned();
     sets.apply_bounding().step(step)?;
     sys::prctl(PR_SET_KEEPCAPS, 1).step(step)?;
     // Before the user changes: a directory that only root may enter is a valid working directory (as with runc).
-    let entered = enter(&init.cwd);
-    sys::set_ids(init.uid, init.gid, &init.groups)
-        .step(|| format!("become user {}:{}", init.uid, init.gid))?;
+    let entered = enter(process);
+    sys::set_ids(process.uid, process.gid, &process.groups)
+        .step(|| format!("become user {}:{}", process.uid, process.gid))?;
     sys::prctl(PR_SET_KEEPCAPS, 0).step(step)?;
     sets.apply().step(step)?;
     if let Err(error) = entered {
-        enter(&init.cwd).map_err(|_| {
+        enter(process).map_err(|_| {
+            let cwd = &process.cwd;
             failed(
-                format!("chdir to cwd (\"{}\") set in config.json failed", init.cwd),
-                error,
+                format!("chdir to cwd (\"{cwd}\") set in config.json failed"),
+                words(&error),
             )
         })?;
     }
-    let (path, args, env) = program(init)?;
-    if init.no_new_privileges {
-        load_seccomp(init)?;
+    let (path, args, env) = program(process)?;
+    if process.no_new_privileges {
+        load_seccomp(process)?;
     }
     // The end of the sync socket now means that the program runs.
     steps.done("init: limits and privileges");
@@ -79,36 +82,40 @@ fn become_it(
     sys::exit(255)
 }
 
-fn load_seccomp(init: &InitPlan) -> Result<(), Failed> {
-    match &init.seccomp {
+fn load_seccomp(process: &ProcessPlan) -> Result<(), Failed> {
+    match &process.seccomp {
         Some(program) => crate::seccomp::load(program).step(|| "load the seccomp filter".into()),
         None => Ok(()),
     }
 }
 
-/// Goes to the working directory, which is made where it is missing. Links in it lead nowhere but inside the root.
-fn enter(cwd: &str) -> io::Result<()> {
+/// Goes to the working directory. Links in it lead nowhere but inside the root.
+fn enter(process: &ProcessPlan) -> io::Result<()> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty())?;
-    let directory = super::targets::directory(root.as_fd(), cwd)?;
+    let directory = if process.make_cwd {
+        super::targets::directory(root.as_fd(), &process.cwd)?
+    } else {
+        super::targets::open(root.as_fd(), &process.cwd, flags)?
+    };
     Ok(rustix::process::fchdir(directory)?)
 }
 
 type Program = (CString, Vec<CString>, Vec<CString>);
 
-fn program(init: &InitPlan) -> Result<Program, Failed> {
+fn program(process: &ProcessPlan) -> Result<Program, Failed> {
     let text = |words: &[String]| -> Result<Vec<CString>, Failed> {
         let converted = words.iter().map(|w| CString::new(w.as_str()));
         converted
             .collect::<Result<_, _>>()
             .map_err(|e| failed("take the arguments", e))
     };
-    let path = look_up(init)?;
+    let path = look_up(process)?;
     Ok((
         CString::new(path).map_err(|e| failed("take the program's path", e))?,
-        text(&init.args)?,
-        text(&init.env)?,
+        text(&process.args)?,
+        text(&process.env)?,
     ))
 }
 
@@ -152,8 +159,8 @@ fn check(path: &str) -> Result<(), Unfit> {
 
 /// The program's path: as given when it has a slash, else by the container's PATH. The words are runc's (Go's
 /// `exec.LookPath`).
-fn look_up(init: &InitPlan) -> Result<String, Failed> {
-    let name = init.args[0].as_str();
+fn look_up(process: &ProcessPlan) -> Result<String, Failed> {
+    let name = process.args[0].as_str();
     if name.contains('/') {
         return match check(name) {
             Ok(()) => Ok(name.to_owned()),
@@ -174,7 +181,7 @@ fn look_up(init: &InitPlan) -> Result<String, Failed> {
             }
         };
     }
-    let path = init
+    let path = process
         .env
         .iter()
         .rev()

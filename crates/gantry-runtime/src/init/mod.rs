@@ -3,16 +3,19 @@
 //! the shim over the sync socket, and the process ends.
 
 mod exec;
+mod join;
 mod mounts;
 mod targets;
 
 use crate::cgroup::CgroupHandle;
-use crate::plan::{Plan, Reply};
+use crate::plan::{Plan, ProcessPlan, Reply, StdioPlan};
 use crate::steps::Steps;
 use crate::sys::{self, wire};
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+pub(crate) use join::{Joining, run as join};
 
 /// What the shim gives to the first process.
 #[derive(Debug)]
@@ -89,7 +92,7 @@ fn become_program(birth: Birth<'_>) -> Result<std::convert::Infallible, Failed> 
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     sys::reset_signals();
     // The spawner's own score protects it; the container never inherits that.
-    set_oom_score(proc, init.oom_score_adj.unwrap_or(0))?;
+    set_oom_score(proc, init.process.oom_score_adj.unwrap_or(0))?;
     cgroup
         .join_self(cgroup.v2_dir().is_some())
         .step(|| "enter the cgroup".into())?;
@@ -108,7 +111,11 @@ fn become_program(birth: Birth<'_>) -> Result<std::convert::Infallible, Failed> 
     steps.done("init: mounts and devices");
     let stdio = match stdio {
         Some(stdio) => stdio,
-        None => terminal(&root, plan, sync.as_fd())?,
+        None => {
+            let stdio = terminal(root.fd(), &plan.stdio, &init.process, sync.as_fd())?;
+            mounts::console(&root, &stdio[0])?;
+            stdio
+        }
     };
     for (name, value) in &init.sysctls {
         mounts::write_in(&root, &format!("proc/sys/{name}"), value)
@@ -119,9 +126,9 @@ fn become_program(birth: Birth<'_>) -> Result<std::convert::Infallible, Failed> 
     steps.done("init: masked and read-only paths");
     root.pivot(init)?;
     drop(root);
-    take_stdio(stdio, plan)?;
+    take_stdio(stdio, &plan.stdio, &init.process)?;
     steps.done("init: pivot and stdio");
-    exec::exec(init, sync, steps)
+    exec::exec(&init.process, sync, steps)
 }
 
 fn set_oom_score(proc: BorrowedFd<'_>, score: i32) -> Result<(), Failed> {
@@ -150,24 +157,24 @@ fn join_namespaces(init: &crate::plan::InitPlan, fds: &[OwnedFd]) -> Result<(), 
     Ok(())
 }
 
-/// A terminal out of the container's own devpts: the shim gets the master, the slave becomes stdio and `/dev/console`.
+/// A terminal out of the container's own devpts: the shim gets the master, the slave becomes stdio.
 fn terminal(
-    root: &mounts::Root,
-    plan: &Plan,
+    root: BorrowedFd<'_>,
+    wanted: &StdioPlan,
+    process: &ProcessPlan,
     sync: BorrowedFd<'_>,
 ) -> Result<[OwnedFd; 3], Failed> {
     use rustix::fs::OFlags;
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
     let step = || "make the terminal".to_owned();
-    let master =
-        targets::open(root.fd(), "dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY).step(step)?;
+    let master = targets::open(root, "dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY).step(step)?;
     unlockpt(&master).step(step)?;
     let slave = ioctl_tiocgptpeer(
         &master,
         OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
     )
     .step(step)?;
-    if let Some((rows, columns)) = plan.stdio.console_size {
+    if let Some((rows, columns)) = wanted.console_size {
         let size = rustix::termios::Winsize {
             ws_row: rows,
             ws_col: columns,
@@ -176,25 +183,28 @@ fn terminal(
         };
         rustix::termios::tcsetwinsize(&slave, size).step(step)?;
     }
-    rustix::fs::fchown(&slave, Some(rustix::fs::Uid::from_raw(plan.init.uid)), None).step(step)?;
-    mounts::console(root, &slave)?;
+    rustix::fs::fchown(&slave, Some(rustix::fs::Uid::from_raw(process.uid)), None).step(step)?;
     wire::send(sync, b"t", &[master.as_fd()]).step(step)?;
     let copy = || slave.try_clone().step(step);
     Ok([copy()?, copy()?, copy()?])
 }
 
 /// Puts the three on 0, 1, 2; everything else is closed at exec.
-fn take_stdio(stdio: [OwnedFd; 3], plan: &Plan) -> Result<(), Failed> {
+fn take_stdio(
+    stdio: [OwnedFd; 3],
+    wanted: &StdioPlan,
+    process: &ProcessPlan,
+) -> Result<(), Failed> {
     let step = || "set up stdio".to_owned();
     for (number, fd) in stdio.iter().enumerate() {
         // A pipe can then be opened again by its name (/dev/stdout) by the container's user.
-        if !plan.stdio.tty
+        if !wanted.tty
             && rustix::fs::fstat(fd).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFIFO)
         {
             let _ = rustix::fs::fchown(
                 fd,
-                Some(rustix::fs::Uid::from_raw(plan.init.uid)),
-                Some(rustix::fs::Gid::from_raw(plan.init.gid)),
+                Some(rustix::fs::Uid::from_raw(process.uid)),
+                Some(rustix::fs::Gid::from_raw(process.gid)),
             );
         }
         if fd.as_raw_fd() == number as i32 {
@@ -207,7 +217,7 @@ fn take_stdio(stdio: [OwnedFd; 3], plan: &Plan) -> Result<(), Failed> {
         };
         done.step(step)?;
     }
-    if plan.stdio.tty {
+    if wanted.tty {
         sys::set_controlling_terminal().step(step)?;
     }
     sys::close_on_exec_from(3).step(step)

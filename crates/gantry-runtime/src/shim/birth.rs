@@ -4,7 +4,7 @@ use super::write_file;
 use crate::cgroup::{Cgroup, CgroupHandle};
 use crate::init::{self, Birth};
 use crate::log::JsonLog;
-use crate::plan::{Plan, Reply, StdioPlan};
+use crate::plan::{Places, Plan, Reply, StdioPlan};
 use crate::spawner::Host;
 use crate::steps::Steps;
 use crate::sys::{self, Forked, wire};
@@ -14,20 +14,27 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::SystemTime;
 
-/// A container that runs, as its shim holds it.
+/// A process that runs, as its shim holds it.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) pidfd: OwnedFd,
     pub(super) run_dir: OwnedFd,
     pub(super) listener: OwnedFd,
     pub(super) watcher: OwnedFd,
-    /// Keeps the overlay's super block until the exit has been told: its unmounting may write much.
-    pub(super) rootfs: OwnedFd,
     pub(super) outputs: Outputs,
     pub(super) stdin: Option<OwnedFd>,
     pub(super) stdio: StdioPlan,
     pub(super) log: Option<JsonLog>,
     pub(super) attached: Vec<(OwnedFd, crate::spawn::Streams)>,
+    /// What ends with a container's first process; an exec owns nothing.
+    pub(super) container: Option<Owned>,
+}
+
+/// What a container has in the kernel beside its processes.
+#[derive(Debug)]
+pub(super) struct Owned {
+    /// Keeps the overlay's super block until the exit has been told: its unmounting may write much.
+    pub(super) rootfs: OwnedFd,
     pub(super) cgroup: Cgroup,
     pub(super) handle: CgroupHandle,
     /// The first process's end is the end of all: it has a PID namespace of its own.
@@ -45,7 +52,7 @@ pub(super) enum Outputs {
 }
 
 /// An error and its causes in one line.
-struct Chain<'a>(&'a dyn std::error::Error);
+pub(super) struct Chain<'a>(pub(super) &'a dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -59,7 +66,7 @@ impl std::fmt::Display for Chain<'_> {
     }
 }
 
-fn setup(step: &str, error: impl std::fmt::Display) -> Reply {
+pub(super) fn setup(step: &str, error: impl std::fmt::Display) -> Reply {
     Reply::Setup {
         step: step.to_owned(),
         message: error.to_string(),
@@ -123,7 +130,7 @@ pub(super) fn bring_up(
 }
 
 /// Kills the container's first process and waits for its end.
-fn end(pidfd: BorrowedFd<'_>) {
+pub(super) fn end(pidfd: BorrowedFd<'_>) {
     let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
     let _ = rustix::process::waitid(
         rustix::process::WaitId::PidFd(pidfd),
@@ -137,22 +144,53 @@ fn supervise(
     fds: Vec<OwnedFd>,
     cgroup: Cgroup,
     handle: CgroupHandle,
-    (_, pidfd, ends, master): Born,
+    born: Born,
 ) -> Result<Running, Reply> {
-    let mut fds: Vec<Option<OwnedFd>> = fds.into_iter().map(Some).collect();
-    let mut take = |index: usize| {
-        fds.get_mut(index)
-            .and_then(Option::take)
-            .ok_or_else(|| setup("take the request", "a descriptor is missing"))
-    };
+    let mut fds = Taking::from(fds);
     let log = match &plan.log {
-        Some(log) => Some(JsonLog::open(take(log.dir)?, log).map_err(|e| setup("open the log", e))),
+        Some(log) => {
+            Some(JsonLog::open(fds.take(log.dir)?, log).map_err(|e| setup("open the log", e))?)
+        }
         None => None,
     };
+    let owned = Owned {
+        rootfs: fds.take(plan.rootfs)?,
+        cgroup,
+        handle,
+        own_pids: plan.init.new_namespaces & libc::CLONE_NEWPID as u64 != 0,
+    };
+    let mut running = take_over(&plan.places, plan.stdio.clone(), fds, born)?;
+    (running.log, running.container) = (log, Some(owned));
+    Ok(running)
+}
+
+/// The descriptors that came with a request, each taken once.
+#[derive(Debug)]
+pub(super) struct Taking(Vec<Option<OwnedFd>>);
+
+impl From<Vec<OwnedFd>> for Taking {
+    fn from(fds: Vec<OwnedFd>) -> Self {
+        Self(fds.into_iter().map(Some).collect())
+    }
+}
+
+impl Taking {
+    pub(super) fn take(&mut self, index: usize) -> Result<OwnedFd, Reply> {
+        let fd = self.0.get_mut(index).and_then(Option::take);
+        fd.ok_or_else(|| setup("take the request", "a descriptor is missing"))
+    }
+}
+
+/// A process that was born, with the connections of its shim.
+pub(super) fn take_over(
+    places: &Places,
+    stdio: StdioPlan,
+    mut fds: Taking,
+    (_, pidfd, ends, master): Born,
+) -> Result<Running, Reply> {
     let (outputs, stdin) = match master {
         Some(master) => {
-            let stdin = plan
-                .stdio
+            let stdin = stdio
                 .open_stdin
                 .then(|| master.try_clone())
                 .transpose()
@@ -167,30 +205,26 @@ fn supervise(
             ends.stdin,
         ),
     };
-    let attached: Result<Vec<_>, Reply> = plan
+    let attached: Result<Vec<_>, Reply> = places
         .attached
         .iter()
-        .map(|(fd, streams)| Ok((take(*fd)?, *streams)))
+        .map(|(fd, streams)| Ok((fds.take(*fd)?, *streams)))
         .collect();
-    let running = Running {
-        run_dir: take(plan.run_dir)?,
-        listener: take(plan.listener)?,
-        watcher: take(plan.watcher)?,
-        rootfs: take(plan.rootfs)?,
+    Ok(Running {
+        run_dir: fds.take(places.run_dir)?,
+        listener: fds.take(places.listener)?,
+        watcher: fds.take(places.watcher)?,
         outputs,
         stdin,
-        stdio: plan.stdio.clone(),
-        log: log.transpose()?,
+        stdio,
+        log: None,
         attached: attached?,
-        cgroup,
-        handle,
-        own_pids: plan.init.new_namespaces & libc::CLONE_NEWPID as u64 != 0,
+        container: None,
         pidfd,
-    };
-    Ok(running)
+    })
 }
 
-fn own_pid() -> u32 {
+pub(super) fn own_pid() -> u32 {
     rustix::process::getpid().as_raw_nonzero().get() as u32
 }
 
@@ -217,13 +251,14 @@ fn start_time(proc: BorrowedFd<'_>, pid: u32) -> io::Result<u64> {
 
 /// The shim's ends of the container's pipes.
 #[derive(Debug)]
-struct Ends {
+pub(super) struct Ends {
     stdin: Option<OwnedFd>,
     stdout: OwnedFd,
     stderr: OwnedFd,
 }
 
-type Born = (u32, OwnedFd, Ends, Option<OwnedFd>);
+/// PID, pidfd, pipes, and the terminal where there is one.
+pub(super) type Born = (u32, OwnedFd, Ends, Option<OwnedFd>);
 
 fn give_birth(
     plan: &Plan,
@@ -232,32 +267,6 @@ fn give_birth(
     host: &Host,
     steps: &mut Steps,
 ) -> Result<Born, Reply> {
-    let pipes = |_: ()| -> io::Result<(Ends, [OwnedFd; 3])> {
-        let (stdin, ours) = if plan.stdio.open_stdin && !plan.stdio.tty {
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-            (read, Some(write))
-        } else {
-            (host.null.try_clone()?, None)
-        };
-        let (stdout_ours, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stderr_ours, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
-        Ok((
-            Ends {
-                stdin: ours,
-                stdout: stdout_ours,
-                stderr: stderr_ours,
-            },
-            [stdin, stdout, stderr],
-        ))
-    };
-    let (ends, theirs) = pipes(()).map_err(|e| setup("make the pipes", e))?;
-    let (sync, childs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(|e| setup("make the sync socket", io::Error::from(e)))?;
     if let Some(index) = plan.init.join_pid {
         rustix::thread::move_into_link_name_space(
             fds[index].as_fd(),
@@ -265,35 +274,116 @@ fn give_birth(
         )
         .map_err(|e| setup("join the PID namespace", io::Error::from(e)))?;
     }
-    // SAFETY: the shim has one thread.
-    let forked = unsafe { sys::clone3(plan.init.new_namespaces, handle.v2_dir()) };
-    let (pid, pidfd) = match forked.map_err(|e| setup("make the container's first process", e))? {
-        Forked::Parent { pid, pidfd } => (pid as u32, pidfd),
-        Forked::Child => init::run(Birth {
-            plan,
-            fds,
-            cgroup: handle,
-            proc: host.proc.as_fd(),
-            stdio: (!plan.stdio.tty).then_some(theirs),
-            sync: childs,
-        }),
+    let womb = Womb {
+        stdio: &plan.stdio,
+        run_dir: fds[plan.places.run_dir].as_fd(),
+        host,
     };
-    drop((theirs, childs));
-    steps.done("clone3");
-    // While the child is busy: a shim that dies early has its container found, too.
-    let noted = note(host, fds[plan.run_dir].as_fd(), "init.pid", pid)
-        .and_then(|()| note(host, fds[plan.run_dir].as_fd(), "shim.pid", own_pid()))
-        .map_err(|e| setup("write the PID files", e));
-    steps.done("PID files");
-    match noted.and_then(|()| until_exec(sync.as_fd(), &mut steps.taken)) {
-        Ok(master) => {
-            steps.done("waited for init's exec");
-            Ok((pid, pidfd, ends, master))
+    womb.bear(
+        plan.init.new_namespaces,
+        handle.v2_dir(),
+        steps,
+        |stdio, sync| {
+            init::run(Birth {
+                plan,
+                fds,
+                cgroup: handle,
+                proc: host.proc.as_fd(),
+                stdio,
+                sync,
+            })
+        },
+    )
+    .map_err(|unborn| match unborn {
+        Unborn::Cloning(error) => setup("make the container's first process", error),
+        Unborn::Told(reply) => reply,
+    })
+}
+
+/// What it takes to make a process.
+#[derive(Debug)]
+pub(super) struct Womb<'a> {
+    pub(super) stdio: &'a StdioPlan,
+    pub(super) run_dir: BorrowedFd<'a>,
+    pub(super) host: &'a Host,
+}
+
+/// Why there is no process.
+#[derive(Debug)]
+pub(super) enum Unborn {
+    /// clone3 itself failed: nothing has been made.
+    Cloning(io::Error),
+    Told(Reply),
+}
+
+impl From<Reply> for Unborn {
+    fn from(reply: Reply) -> Self {
+        Self::Told(reply)
+    }
+}
+
+impl Womb<'_> {
+    /// Makes the process and waits until it has become its program. `child` is what it does until then; it is given
+    /// stdin, stdout and stderr (none with a terminal) and its end of the sync socket.
+    pub(super) fn bear(
+        &self,
+        namespaces: u64,
+        cgroup: Option<BorrowedFd<'_>>,
+        steps: &mut Steps,
+        child: impl FnOnce(Option<[OwnedFd; 3]>, OwnedFd),
+    ) -> Result<Born, Unborn> {
+        let (ends, theirs) = self.pipes().map_err(|e| setup("make the pipes", e))?;
+        let (sync, childs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|e| setup("make the sync socket", io::Error::from(e)))?;
+        // SAFETY: the shim has one thread.
+        let forked = unsafe { sys::clone3(namespaces, cgroup) };
+        let (pid, pidfd) = match forked.map_err(Unborn::Cloning)? {
+            Forked::Parent { pid, pidfd } => (pid as u32, pidfd),
+            Forked::Child => {
+                child((!self.stdio.tty).then_some(theirs), childs);
+                // It ends in its program or in an exit.
+                sys::exit(1)
+            }
+        };
+        drop((theirs, childs));
+        steps.done("clone3");
+        // While the child is busy: a shim that dies early has its process found, too.
+        let noted = note(self.host, self.run_dir, "init.pid", pid)
+            .and_then(|()| note(self.host, self.run_dir, "shim.pid", own_pid()))
+            .map_err(|e| setup("write the PID files", e));
+        steps.done("PID files");
+        match noted.and_then(|()| until_exec(sync.as_fd(), &mut steps.taken)) {
+            Ok(master) => {
+                steps.done("waited for init's exec");
+                Ok((pid, pidfd, ends, master))
+            }
+            Err(reply) => {
+                end(pidfd.as_fd());
+                Err(reply.into())
+            }
         }
-        Err(reply) => {
-            end(pidfd.as_fd());
-            Err(reply)
-        }
+    }
+
+    fn pipes(&self) -> io::Result<(Ends, [OwnedFd; 3])> {
+        let (stdin, ours) = if self.stdio.open_stdin && !self.stdio.tty {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+            (read, Some(write))
+        } else {
+            (self.host.null.try_clone()?, None)
+        };
+        let (stdout_ours, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr_ours, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+        let ends = Ends {
+            stdin: ours,
+            stdout: stdout_ours,
+            stderr: stderr_ours,
+        };
+        Ok((ends, [stdin, stdout, stderr]))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Attached clients: output out of bounded buffers, input from their sockets.
 
+use crate::plan::StdioPlan;
 use crate::spawn::Streams;
 use std::collections::VecDeque;
 use std::io;
@@ -36,9 +37,9 @@ impl Client {
         })
     }
 
-    /// Queues output: with an 8-byte head (kind, 0, 0, 0, length in network order) unless it comes from a terminal.
-    pub(super) fn push(&mut self, kind: u8, bytes: &[u8], tty: bool) {
-        let wanted = if kind == 2 && !tty {
+    /// Queues output: with an 8-byte head (kind, 0, 0, 0, length in network order) where frames are wanted.
+    pub(super) fn push(&mut self, kind: u8, bytes: &[u8], stdio: &StdioPlan) {
+        let wanted = if kind == 2 {
             self.streams.stderr
         } else {
             self.streams.stdout
@@ -49,7 +50,7 @@ impl Client {
         if self.out.is_empty() {
             self.progress = Instant::now();
         }
-        if !tty {
+        if stdio.framed {
             let mut head = [kind, 0, 0, 0, 0, 0, 0, 0];
             head[4..].copy_from_slice(&(bytes.len() as u32).to_be_bytes());
             self.out.extend(head);

@@ -1,11 +1,12 @@
-//! The shim: one small process for each container. It makes the container's first process, owns its output, terminal,
-//! log and exit status, and outlives spawner and daemon. One thread, one poll loop, little memory.
+//! The shim: one small process for each container, and one for each exec. It makes the process, owns its output,
+//! terminal, log and exit status, and outlives spawner and daemon. One thread, one poll loop, little memory.
 
 mod birth;
 mod clients;
+mod exec;
 mod serve;
 
-use crate::plan::Reply;
+use crate::plan::{Reply, Request};
 use crate::spawner::{Arrived, Host};
 use crate::sys::{self, wire};
 use std::io;
@@ -33,7 +34,11 @@ pub(crate) fn main(arrived: Result<Arrived, (OwnedFd, String)>, host: Host) -> !
         }
     };
     let reply = arrived.reply;
-    match birth::bring_up(arrived.plan, arrived.fds, host) {
+    let brought_up = match arrived.request {
+        Request::Start(plan) => birth::bring_up(*plan, arrived.fds, host),
+        Request::Exec(plan) => exec::bring_up(*plan, arrived.fds, host),
+    };
+    match brought_up {
         Ok((running, started)) => {
             answer(reply.as_fd(), &started, Some(running.pidfd.as_fd()));
             drop(reply);

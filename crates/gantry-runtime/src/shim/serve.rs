@@ -1,6 +1,6 @@
 //! The shim's loop: output to log and clients, input to the container, commands, and the exit.
 
-use super::birth::{Outputs, Running};
+use super::birth::{Outputs, Owned, Running};
 use super::clients::Client;
 use super::write_file;
 use crate::shim_client::{ExitRecord, command};
@@ -108,8 +108,8 @@ impl Loop {
         let exit = self.reap();
         // What was written before the end is still in the pipes.
         let until = Instant::now() + DRAIN;
-        if !self.running.own_pids {
-            let _ = self.running.cgroup.kill_all();
+        if let Some(container) = self.running.container.as_ref().filter(|c| !c.own_pids) {
+            let _ = container.cgroup.kill_all();
         }
         // A slow client holds the output up; that time does not count (one that takes nothing is cut off).
         while !self.running.outputs.all_closed()
@@ -224,7 +224,7 @@ impl Loop {
                     log.write(kind, bytes, SystemTime::now());
                 }
                 for client in &mut self.clients {
-                    client.push(kind, bytes, self.running.stdio.tty);
+                    client.push(kind, bytes, &self.running.stdio);
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -367,7 +367,8 @@ impl Loop {
         if let Some(log) = self.running.log.take() {
             log.close();
         }
-        let oom_killed = self.running.handle.oom_kills() > 0;
+        let container = self.running.container.take();
+        let oom_killed = container.as_ref().is_some_and(|c| c.handle.oom_kills() > 0);
         let record = ExitRecord {
             code,
             oom_killed,
@@ -390,15 +391,17 @@ impl Loop {
             self.turn(false, Some(Instant::now() + Duration::from_secs(1)));
         }
         self.clients.clear();
-        let Running {
+        if let Some(Owned {
             cgroup,
             handle,
             rootfs,
             ..
-        } = self.running;
-        drop(handle);
-        let _ = cgroup.destroy();
-        drop(rootfs);
+        }) = container
+        {
+            drop(handle);
+            let _ = cgroup.destroy();
+            drop(rootfs);
+        }
         // The watchers' sockets close with this process: the daemon takes that as the end of the clean-up.
         drop(self.watchers);
     }

@@ -233,6 +233,30 @@ pub(crate) fn keep_children() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
+/// Enters all of a process's namespaces but the user's and the PID's (setns(2) with a pidfd); root and working
+/// directory become those of its mount namespace.
+pub(crate) fn join_namespaces_of(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    let all = libc::CLONE_NEWNS
+        | libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWUTS;
+    // SAFETY: the calling process has one thread; nothing that memory safety depends on changes.
+    check(libc::c_long::from(unsafe {
+        libc::setns(pidfd.as_raw_fd(), all)
+    }))?;
+    Ok(())
+}
+
+/// Has the children of the calling process be born in another's PID namespace.
+pub(crate) fn join_pids_of(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: only children to come are changed.
+    check(libc::c_long::from(unsafe {
+        libc::setns(pidfd.as_raw_fd(), libc::CLONE_NEWPID)
+    }))?;
+    Ok(())
+}
+
 /// Makes the terminal on descriptor 0 the controlling one.
 pub(crate) fn set_controlling_terminal() -> io::Result<()> {
     // SAFETY: TIOCSCTTY takes a number.

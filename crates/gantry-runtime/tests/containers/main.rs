@@ -4,6 +4,7 @@
 
 mod confinement;
 mod cost;
+mod exec;
 mod kit;
 mod process;
 mod streams;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     trials.extend(process::all());
     trials.extend(streams::all());
     trials.extend(confinement::all());
+    trials.extend(exec::all());
     trials.extend(cost::all());
     trials.extend(survival::all());
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
