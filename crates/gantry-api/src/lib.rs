@@ -8,6 +8,7 @@
 
 pub mod container;
 pub mod event;
+pub mod exec;
 pub mod filter;
 pub mod go;
 pub mod image;

@@ -44,6 +44,8 @@ impl Engine {
             crate::blocking(move || open_blocking(settings, spawner, bridge, registry)).await??;
         let containers = Arc::new(Containers::new(context.clone()));
         containers.recover(records).await?;
+        containers.recover_execs().await?;
+        tokio::spawn(containers.clone().forget_old_execs());
         tokio::spawn(crate::containers::links::clear(context.clone()));
         Ok(Arc::new(Self {
             images: Images::new(context.clone(), containers.clone()),

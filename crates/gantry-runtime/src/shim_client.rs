@@ -77,6 +77,28 @@ pub struct ExitRecord {
     pub finished_at: SystemTime,
 }
 
+impl ExitRecord {
+    /// An end at this moment.
+    pub fn now(code: i32) -> Self {
+        Self {
+            code,
+            oom_killed: false,
+            finished_at: SystemTime::now(),
+        }
+    }
+
+    /// Writes the record to a run directory in the place of a shim that did not: whole, by a rename.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, run_dir: &Path) -> io::Result<()> {
+        let bytes = postcard::to_stdvec(self).map_err(io::Error::other)?;
+        let new = run_dir.join("exit.new");
+        std::fs::write(&new, bytes)?;
+        std::fs::rename(new, run_dir.join("exit"))
+    }
+}
+
 /// A connection on which the shim tells the exit.
 #[derive(Debug)]
 pub struct Watch {
@@ -157,6 +179,18 @@ pub fn find(run_dir: &Path) -> io::Result<Found> {
             }
             (Err(_), _) => {}
         }
+    }
+    // A shim in the making has its socket before its PID file; it answers when its process runs.
+    if !run_dir.join("shim.pid").exists()
+        && let Ok(watch) = watch(run_dir)
+        && let (Some(pid), Some(shim_pid)) =
+            (living(run_dir, "init.pid"), living(run_dir, "shim.pid"))
+    {
+        return Ok(Found::Running {
+            pid,
+            shim_pid,
+            watch,
+        });
     }
     // The record may have been written between the first look and now.
     Ok(exit().map_or(Found::Lost { pid }, Found::Exited))

@@ -131,6 +131,8 @@ pub(crate) struct Session<E> {
     pub(crate) stdin: bool,
     /// Keys that end the session.
     pub(crate) detach: Option<DetachKeys>,
+    /// What has to be over before the client sees the end of the output.
+    pub(crate) before_end: Option<BoxFuture<'static, ()>>,
 }
 
 /// Copies both ways until the container's output ends, the client has closed its end (what it sent before
@@ -144,6 +146,7 @@ where
         replay,
         stdin,
         detach,
+        before_end,
     } = session;
     let (mut from_client, mut to_client) = tokio::io::split(taken.stream);
     let (mut from_engine, mut to_engine) = tokio::io::split(engine);
@@ -154,6 +157,9 @@ where
             }
         }
         forward(&mut from_engine, &mut to_client).await?;
+        if let Some(before_end) = before_end {
+            before_end.await;
+        }
         io::Result::Ok(())
     };
     let input = async {

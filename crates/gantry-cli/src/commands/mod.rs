@@ -81,6 +81,7 @@ pub(crate) const GROUPS: &[Group] = &[
 
 pub(crate) const COMMANDS: &[&Command] = &[
     &container::run::COMMAND,
+    &container::exec::COMMAND,
     &container::create::COMMAND,
     &container::start::COMMAND,
     &container::ls::COMMAND,

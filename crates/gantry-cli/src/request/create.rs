@@ -76,7 +76,7 @@ pub(crate) fn create_body(flags: &CreateFlags, args: &[String]) -> Result<Create
         tty: flags.tty,
         open_stdin: flags.interactive,
         stdin_once: flags.interactive && attached.stdin,
-        env: list(&environment(flags)?),
+        env: list(&environment::of(&flags.env_file, &flags.env)?),
         cmd: list(command),
         healthcheck: healthcheck(flags)?,
         image,
@@ -129,19 +129,6 @@ fn check(flags: &CreateFlags) -> Result<(), String> {
         return Err("--cgroupns: invalid CGROUP mode".to_owned());
     }
     Ok(())
-}
-
-fn environment(flags: &CreateFlags) -> Result<Vec<String>, String> {
-    let mut lines = Vec::new();
-    for file in &flags.env_file {
-        lines.extend(environment::read_lines(file, |name| {
-            std::env::var(name)
-                .ok()
-                .map(|value| format!("{name}={value}"))
-        })?);
-    }
-    lines.extend(flags.env.items.iter().cloned());
-    Ok(lines)
 }
 
 fn labels(flags: &CreateFlags) -> Result<Map, String> {

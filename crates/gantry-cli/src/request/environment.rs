@@ -1,6 +1,20 @@
 //! `-e`, `--env-file`, `--label-file`: lines of names and values.
 
-use crate::flags::Rule;
+use crate::flags::{Checked, Rule};
+
+/// What the files and the flags give together.
+pub(crate) fn of(files: &[String], own: &Checked<Variable>) -> Result<Vec<String>, String> {
+    let mut lines = Vec::new();
+    for file in files {
+        lines.extend(read_lines(file, |name| {
+            std::env::var(name)
+                .ok()
+                .map(|value| format!("{name}={value}"))
+        })?);
+    }
+    lines.extend(own.items.iter().cloned());
+    Ok(lines)
+}
 
 /// `NAME=value`; a bare `NAME` takes the value of our environment, if it has one there.
 #[derive(Debug)]

@@ -14,4 +14,5 @@ mod rules;
 
 pub(crate) use amounts::duration;
 pub(crate) use create::{Attached, create_body};
+pub(crate) use environment::{Variable, of as environment};
 pub(crate) use options::CreateFlags;

@@ -168,18 +168,18 @@ async fn copy_input(mut writer: WriteHalf<Hijacked>, mut keys: Option<DetachKeys
     End::Finished
 }
 
-/// Passes each signal on to the container; never ends.
-pub(crate) async fn forward_signals(client: &Client, id: &str, mut signals: Signals) {
+/// Passes each signal on to the container at `path`; never ends.
+pub(crate) async fn forward_signals(client: &Client, path: &str, mut signals: Signals) {
     loop {
         let number = signals.next().await.to_string();
-        let call = client.post(format!("/containers/{id}/kill"));
+        let call = client.post(format!("{path}/kill"));
         // A container that has just ended cannot be signalled, and need not.
         call.query("signal", &number).done().await.ok();
     }
 }
 
-/// Tells the container's terminal the size of ours, now and whenever it changes; never ends.
-pub(crate) async fn follow_size(client: &Client, id: &str, known: Option<[u32; 2]>) {
+/// Tells the terminal of the container or exec at `path` the size of ours, now and whenever it changes; never ends.
+pub(crate) async fn follow_size(client: &Client, path: &str, known: Option<[u32; 2]>) {
     let Ok(mut changes) = signal(SignalKind::window_change()) else {
         return pending().await;
     };
@@ -187,7 +187,7 @@ pub(crate) async fn follow_size(client: &Client, id: &str, known: Option<[u32; 2
     loop {
         let now = terminal::size();
         if let Some([rows, columns]) = now.filter(|_| now != told) {
-            let call = client.post(format!("/containers/{id}/resize"));
+            let call = client.post(format!("{path}/resize"));
             let call = call.query("h", &rows.to_string());
             call.query("w", &columns.to_string()).done().await.ok();
             told = now;

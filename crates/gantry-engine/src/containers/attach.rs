@@ -152,6 +152,11 @@ impl DetachKeys {
         Ok(Self { keys, matched: 0 })
     }
 
+    /// The sequence.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.keys
+    }
+
     /// Passes typed bytes on into `out`; true when the sequence is complete. Keys of a sequence that is not yet
     /// complete are held back.
     pub fn filter(&mut self, typed: &[u8], out: &mut Vec<u8>) -> bool {

@@ -50,6 +50,7 @@ impl Containers {
             .collect();
         data.insert("ID".into(), record.id.clone());
         ContainerInspect {
+            exec_ids: self.execs.of(&record.id),
             id: record.id.clone(),
             created: record.created.to_string(),
             path: command.next().unwrap_or_default(),

@@ -10,6 +10,7 @@ pub mod attach;
 pub mod create;
 mod defaults;
 mod etc;
+pub mod exec;
 mod exit;
 pub(crate) mod filters;
 pub mod inspect;
@@ -122,6 +123,7 @@ struct Table {
 pub struct Containers {
     pub(crate) context: Arc<Context>,
     table: RwLock<Table>,
+    execs: exec::Execs,
 }
 
 impl Containers {
@@ -129,6 +131,7 @@ impl Containers {
         Self {
             context,
             table: RwLock::default(),
+            execs: exec::Execs::default(),
         }
     }
 
@@ -190,6 +193,8 @@ impl Containers {
         if table.by_name.get(&name) == Some(&container.id) {
             table.by_name.remove(&name);
         }
+        drop(table);
+        self.forget_execs(&container.id);
     }
 
     /// Writes what of the record does not change by itself: at create and rename.

@@ -127,7 +127,8 @@ async fn wait(call: Call) -> Result<Response> {
     Ok(reply::stream(reply::JSON, answer))
 }
 
-async fn resize(call: Call) -> Result<Response> {
+/// The terminal's size that a request asks for: rows, columns.
+pub(super) fn size(call: &Call) -> Result<(u16, u16)> {
     let side = |name: &str, what: &str| {
         let text = call.query.text(name);
         number::integer(text)
@@ -139,7 +140,11 @@ async fn resize(call: Call) -> Result<Response> {
                 ))
             })
     };
-    let (rows, columns) = (side("h", "height")?, side("w", "width")?);
+    Ok((side("h", "height")?, side("w", "width")?))
+}
+
+async fn resize(call: Call) -> Result<Response> {
+    let (rows, columns) = size(&call)?;
     call.state
         .containers
         .resize(call.name("id"), rows, columns)

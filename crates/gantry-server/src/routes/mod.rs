@@ -2,6 +2,7 @@
 
 mod containers;
 mod events;
+mod exec;
 mod images;
 mod streams;
 mod swarm;
@@ -19,6 +20,7 @@ pub(crate) fn all() -> Vec<Route<Engine>> {
     let mut routes = system::routes();
     routes.extend(containers::routes());
     routes.extend(streams::routes());
+    routes.extend(exec::routes());
     routes.extend(images::routes());
     routes.extend(events::routes());
     routes.extend(swarm::routes());

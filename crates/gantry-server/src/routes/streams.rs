@@ -13,7 +13,7 @@ use gantry_api::go::number;
 use gantry_api::version::ApiVersion;
 use gantry_engine::Engine;
 use gantry_engine::containers::attach::AttachOptions;
-use gantry_engine::logs::{Frame, LogOptions, LogStream};
+use gantry_engine::logs::{LogOptions, LogStream};
 use http::Method;
 
 pub(super) fn routes() -> Vec<Route<Engine>> {
@@ -25,7 +25,7 @@ pub(super) fn routes() -> Vec<Route<Engine>> {
 }
 
 /// The content type of a container's output.
-fn content_type(tty: bool, version: ApiVersion) -> &'static str {
+pub(super) fn content_type(tty: bool, version: ApiVersion) -> &'static str {
     // COMPAT: before 1.42 both kinds of stream had one content type.
     if !tty && version.names_multiplexed_streams() {
         "application/vnd.docker.multiplexed-stream"
@@ -59,6 +59,7 @@ async fn attach(call: Call) -> Result<Hijack> {
             replay,
             stdin,
             detach: attached.detach,
+            before_end: None,
         };
         if hijack::copy(taken, session).await {
             containers.detached(&id);
@@ -129,17 +130,19 @@ fn wire(log: LogStream) -> BoxStream<'static, Bytes> {
     if log.tty {
         log.frames.map(|frame| frame.bytes).boxed()
     } else {
-        log.frames.map(|frame| framed(&frame)).boxed()
+        log.frames
+            .map(|piece| frame(piece.stream, &piece.bytes))
+            .boxed()
     }
 }
 
 /// The stream's number, three zeros, the length, the bytes.
-fn framed(frame: &Frame) -> Bytes {
-    let mut out = BytesMut::with_capacity(8 + frame.bytes.len());
-    out.put_slice(&[frame.stream, 0, 0, 0]);
+pub(super) fn frame(stream: u8, bytes: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(8 + bytes.len());
+    out.put_slice(&[stream, 0, 0, 0]);
     // A frame is a line of a log: far below 4 GB.
-    out.put_u32(u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX));
-    out.put_slice(&frame.bytes);
+    out.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    out.put_slice(bytes);
     out.freeze()
 }
 
@@ -149,11 +152,7 @@ mod tests {
 
     #[test]
     fn a_frame_on_the_wire() {
-        let frame = Frame {
-            stream: 2,
-            bytes: Bytes::from_static(b"err\n"),
-        };
-        assert_eq!(framed(&frame), &b"\x02\0\0\0\0\0\0\x04err\n"[..]);
+        assert_eq!(frame(2, b"err\n"), &b"\x02\0\0\0\0\0\0\x04err\n"[..]);
     }
 
     #[test]

@@ -105,6 +105,7 @@ async fn attach(call: Call<Bench>) -> Result<Reply> {
                 replay: None,
                 stdin,
                 detach: None,
+                before_end: None,
             };
             hijack::copy(taken, session).await;
         },

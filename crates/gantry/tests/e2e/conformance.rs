@@ -10,8 +10,8 @@ const FLOORS: &[(&str, usize)] = &[
     ("system", 17),
     ("images", 28),
     ("create", 91),
-    ("lifecycle", 58),
-    ("streams", 31),
+    ("lifecycle", 59),
+    ("streams", 73),
 ];
 
 /// The folder of the recorded answers and of the player.

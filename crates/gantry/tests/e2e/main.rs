@@ -9,6 +9,7 @@
 mod bad_input;
 mod conformance;
 mod daemon;
+mod exec;
 mod images;
 mod network;
 mod recovery;

@@ -2,6 +2,7 @@
 
 use serde_json::Value as Json;
 
+use super::exit::ended;
 use super::session::{Foreground, keys};
 use crate::client::talk;
 use crate::commands::each::container;
@@ -76,8 +77,11 @@ fn run(cx: &Cx) -> Outcome {
             .post(container(id, "/wait")?)
             .query("condition", "not-running");
         let (connection, waiting) = tokio::try_join!(attach, wait.send())?;
-        let front = Foreground::enter(&client, id, tty, stdin, flags.sig_proxy && !tty)?;
-        let code = front.run(connection, true, keys, None, waiting).await?;
+        let path = format!("/containers/{id}");
+        let front = Foreground::enter(&client, &path, tty, stdin, flags.sig_proxy && !tty)?;
+        let code = front
+            .run(connection, true, keys, None, ended(waiting))
+            .await?;
         // COMPAT: to leave by the keys is an error of attach, and none of run.
         code.ok_or_else(|| Failure::new("read escape sequence"))
     })

@@ -47,6 +47,12 @@ pub(super) async fn watch<'a>(client: &'a Client, id: &str, removed: bool) -> An
     call.query("condition", condition).send().await
 }
 
+/// The exit code in the answer of `wait`.
+pub(super) async fn ended(waiting: Answer<'_>) -> Result<u8, Failure> {
+    let waited: Waited = waiting.json().await?;
+    Ok(waited.code())
+}
+
 /// The failure of `run`, with the exit code that Docker's client reads from the daemon's words.
 pub(super) fn run_failure(cx: &Cx, text: &str) -> Failure {
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));

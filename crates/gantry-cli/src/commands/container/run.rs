@@ -3,7 +3,7 @@
 use gantry_api::container::CreateBody;
 
 use super::create::{body, create, read};
-use super::exit::{run_failure, watch};
+use super::exit::{ended, run_failure, watch};
 use super::session::{Foreground, keys};
 use crate::client::{Client, talk};
 use crate::commands::{Command, Count};
@@ -136,7 +136,8 @@ impl Run<'_> {
             .hijack();
         let waiting = watch(self.client, self.id, self.removed);
         let (connection, waiting) = tokio::try_join!(attach, waiting).map_err(failed)?;
-        let front = Foreground::enter(self.client, self.id, self.tty, to.stdin, self.proxy)?;
+        let path = format!("/containers/{}", self.id);
+        let front = Foreground::enter(self.client, &path, self.tty, to.stdin, self.proxy)?;
         if let Err(failure) = self.start().await {
             drop(front);
             drop(connection);
@@ -148,7 +149,7 @@ impl Run<'_> {
         let output = to.stdout || to.stderr;
         let size = Some(self.size);
         let code = front
-            .run(connection, output, self.keys, size, waiting)
+            .run(connection, output, self.keys, size, ended(waiting))
             .await?;
         Ok(code.unwrap_or(0))
     }

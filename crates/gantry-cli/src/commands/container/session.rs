@@ -1,7 +1,6 @@
-//! A container in the foreground: its streams, our terminal, our signals.
+//! A container, or an exec, in the foreground: its streams, our terminal, our signals.
 
-use super::exit::Waited;
-use crate::client::{Answer, Client, Hijacked};
+use crate::client::{Client, Hijacked};
 use crate::failure::Failure;
 use crate::stream::{
     DetachKeys, End, Plan, RawMode, Session, Signals, follow_size, forward_signals, is_terminal,
@@ -20,7 +19,8 @@ pub(super) fn keys(text: Option<&str>) -> Result<DetachKeys, Failure> {
 #[must_use]
 pub(super) struct Foreground<'a> {
     client: &'a Client,
-    id: &'a str,
+    /// `/containers/<id>` or `/exec/<id>`.
+    path: &'a str,
     tty: bool,
     stdin: bool,
     signals: Option<Signals>,
@@ -32,7 +32,7 @@ pub(super) struct Foreground<'a> {
 impl<'a> Foreground<'a> {
     pub(super) fn enter(
         client: &'a Client,
-        id: &'a str,
+        path: &'a str,
         tty: bool,
         stdin: bool,
         proxy: bool,
@@ -47,7 +47,7 @@ impl<'a> Foreground<'a> {
         };
         Ok(Foreground {
             client,
-            id,
+            path,
             tty,
             stdin,
             signals,
@@ -56,7 +56,7 @@ impl<'a> Foreground<'a> {
         })
     }
 
-    /// Copies until the stream is over, then waits for the container's end; gives the exit code, or
+    /// Copies until the stream is over, then waits for the exit code; gives it, or
     /// `None` where the user has detached. `known` is the size that the container's terminal has.
     pub(super) async fn run(
         self,
@@ -64,11 +64,11 @@ impl<'a> Foreground<'a> {
         output: bool,
         keys: DetachKeys,
         known: Option<[u32; 2]>,
-        waiting: Answer<'_>,
+        code: impl Future<Output = Result<u8, Failure>>,
     ) -> Result<Option<u8>, Failure> {
         let Foreground {
             client,
-            id,
+            path,
             tty,
             stdin,
             signals,
@@ -87,18 +87,17 @@ impl<'a> Foreground<'a> {
                 return Ok(None);
             }
             drop(raw);
-            let waited: Waited = waiting.json().await?;
-            Ok(Some(waited.code()))
+            code.await.map(Some)
         };
         let forward = async {
             match signals {
-                Some(signals) => forward_signals(client, id, signals).await,
+                Some(signals) => forward_signals(client, path, signals).await,
                 None => std::future::pending().await,
             }
         };
         let resize = async {
             match tty && is_terminal(std::io::stdout()) {
-                true => follow_size(client, id, known).await,
+                true => follow_size(client, path, known).await,
                 false => std::future::pending().await,
             }
         };

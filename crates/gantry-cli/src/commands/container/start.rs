@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::exit::watch;
+use super::exit::{ended, watch};
 use super::session::{Foreground, keys};
 use crate::client::{Client, talk};
 use crate::commands::each::container;
@@ -85,7 +85,8 @@ async fn attached(cx: &Cx, client: &Client, name: &str, flags: &StartFlags) -> O
         .query("stream", "1")
         .hijack();
     let (connection, waiting) = tokio::try_join!(attach, watch(client, id, removed))?;
-    let front = Foreground::enter(client, id, tty, stdin, true)?;
+    let path = format!("/containers/{id}");
+    let front = Foreground::enter(client, &path, tty, stdin, true)?;
     if let Err(error) = client.post(container(id, "/start")?).done().await {
         drop(front);
         eprintln!("{error}");
@@ -94,7 +95,7 @@ async fn attached(cx: &Cx, client: &Client, name: &str, flags: &StartFlags) -> O
         )));
     }
     let code = front
-        .run(connection, true, keys(keys_text)?, None, waiting)
+        .run(connection, true, keys(keys_text)?, None, ended(waiting))
         .await?;
     Ok(code.unwrap_or(0))
 }

@@ -1,25 +1,26 @@
 //! The program's environment, in Docker's order: `PATH`, `HOSTNAME`, `TERM`, the image's and the request's, `HOME`.
 
-use super::SpecInput;
+use gantry_api::container::ContainerConfig;
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// All variables.
-pub(super) fn of(input: &SpecInput<'_>) -> Vec<String> {
+/// All variables of a process with or without a terminal; `own` are those of an exec.
+pub(super) fn of(config: &ContainerConfig, tty: bool, own: &[String], home: &str) -> Vec<String> {
     let mut defaults = vec![DEFAULT_PATH.to_owned()];
-    if !input.config.hostname.is_empty() {
-        defaults.push(format!("HOSTNAME={}", input.config.hostname));
+    if !config.hostname.is_empty() {
+        defaults.push(format!("HOSTNAME={}", config.hostname));
     }
-    if input.config.tty {
+    if tty {
         defaults.push("TERM=xterm".to_owned());
     }
-    let mut all = replace_or_append(defaults, input.config.env.as_deref().unwrap_or_default());
-    let home = all.iter().position(|entry| name(entry) == "HOME");
-    match home {
+    let mut all = replace_or_append(defaults, config.env.as_deref().unwrap_or_default());
+    all = replace_or_append(all, own);
+    let at = all.iter().position(|entry| name(entry) == "HOME");
+    match at {
         // As runc: an empty HOME is no HOME.
-        Some(at) if all[at] == "HOME=" => all[at] = format!("HOME={}", input.user.home),
+        Some(at) if all[at] == "HOME=" => all[at] = format!("HOME={home}"),
         Some(_) => {}
-        None => all.push(format!("HOME={}", input.user.home)),
+        None => all.push(format!("HOME={home}")),
     }
     all
 }

@@ -6,6 +6,7 @@
 
 mod devices;
 mod environment;
+mod exec;
 mod input;
 mod mounts;
 mod resources;
@@ -16,8 +17,10 @@ mod user;
 mod tests;
 
 pub(crate) use devices::HostDevice;
+pub(crate) use exec::exec;
 pub(crate) use security::{SecurityOptions, check_security_options};
 pub use user::ResolvedUser;
+pub(crate) use user::resolve as resolve_user;
 
 use super::record::MountRecord;
 use super::start::RUNTIME_PREFIX;
@@ -80,7 +83,7 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec> {
     spec.set_version(OCI_VERSION.to_owned());
     spec.set_root(Some(root(input)?));
     spec.set_mounts(Some(mounts::all(input)));
-    let capabilities = granted(input)?;
+    let capabilities = granted(input.host, input.available_capabilities)?;
     spec.set_process(Some(process(input, capabilities)?));
     let own_uts = input.host.uts_mode != "host";
     spec.set_hostname(own_uts.then(|| input.config.hostname.clone()));
@@ -109,21 +112,20 @@ fn root(input: &SpecInput<'_>) -> Result<Root> {
 }
 
 /// The capabilities as bits.
-fn granted(input: &SpecInput<'_>) -> Result<u64> {
-    let available = input.available_capabilities;
+fn granted(host: &HostConfig, available: u64) -> Result<u64> {
     let named = |field, list: &Option<Vec<String>>| {
         capabilities::parse(list.as_deref().unwrap_or_default(), available)
             .map_err(|e| Error::invalid(format!("invalid {field}: {e}")))
     };
-    let add = named("CapAdd", &input.host.cap_add)?;
-    let drop = named("CapDrop", &input.host.cap_drop)?;
+    let add = named("CapAdd", &host.cap_add)?;
+    let drop = named("CapDrop", &host.cap_drop)?;
     // A daemon that lacks a default capability itself cannot give it.
     let basis = capabilities::DOCKER_DEFAULT & available;
     Ok(capabilities::resolve(
         basis,
         add,
         drop,
-        input.host.privileged,
+        host.privileged,
         available,
     ))
 }
@@ -142,13 +144,26 @@ fn process(input: &SpecInput<'_>, capabilities: u64) -> Result<Process> {
         args.splice(0..0, [mounts::INIT.to_owned(), "--".to_owned()]);
     }
     process.set_args(Some(args));
-    process.set_env(Some(environment::of(input)));
+    process.set_env(Some(environment::of(
+        config,
+        config.tty,
+        &[],
+        &input.user.home,
+    )));
     let cwd = if config.working_dir.is_empty() {
         "/"
     } else {
         &config.working_dir
     };
     process.set_cwd(cwd.into());
+    process.set_capabilities(Some(capability_sets(capabilities)));
+    process.set_rlimits(Some(rlimits(input.host)?));
+    process.set_no_new_privileges(Some(input.security.no_new_privileges));
+    process.set_oom_score_adj(i32::try_from(input.host.oom_score_adj).ok());
+    Ok(process)
+}
+
+fn capability_sets(capabilities: u64) -> LinuxCapabilities {
     let set = capabilities::to_oci(capabilities);
     let mut sets = LinuxCapabilities::default();
     sets.set_bounding(Some(set.clone()));
@@ -156,11 +171,7 @@ fn process(input: &SpecInput<'_>, capabilities: u64) -> Result<Process> {
     sets.set_permitted(Some(set));
     sets.set_inheritable(None);
     sets.set_ambient(None);
-    process.set_capabilities(Some(sets));
-    process.set_rlimits(Some(rlimits(input.host)?));
-    process.set_no_new_privileges(Some(input.security.no_new_privileges));
-    process.set_oom_score_adj(i32::try_from(input.host.oom_score_adj).ok());
-    Ok(process)
+    sets
 }
 
 /// Whether our init is PID 1. COMPAT: in another's PID namespace `--init` has no effect.
@@ -198,7 +209,11 @@ fn linux(input: &SpecInput<'_>, capabilities: u64) -> Result<Linux> {
     let hidden = |paths: &Option<Vec<String>>| if host.privileged { None } else { paths.clone() };
     linux.set_masked_paths(hidden(&host.masked_paths));
     linux.set_readonly_paths(hidden(&host.readonly_paths));
-    linux.set_seccomp(security::seccomp(input, capabilities)?);
+    linux.set_seccomp(security::seccomp(
+        &input.security,
+        host.privileged,
+        capabilities,
+    )?);
     Ok(linux)
 }
 

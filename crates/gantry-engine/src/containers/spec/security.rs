@@ -1,6 +1,5 @@
 //! `--security-opt`, and the seccomp policy.
 
-use super::SpecInput;
 use crate::error::{Error, Result};
 use gantry_api::container::HostConfig;
 use gantry_runtime::seccomp::{self, Kernel};
@@ -71,9 +70,13 @@ fn boolean(text: &str) -> Option<bool> {
 }
 
 /// The policy; none for an unconfined container.
-pub(super) fn seccomp(input: &SpecInput<'_>, capabilities: u64) -> Result<Option<LinuxSeccomp>> {
-    match input.security.seccomp.as_deref() {
-        None | Some("") if input.host.privileged => Ok(None),
+pub(super) fn seccomp(
+    options: &SecurityOptions,
+    privileged: bool,
+    capabilities: u64,
+) -> Result<Option<LinuxSeccomp>> {
+    match options.seccomp.as_deref() {
+        None | Some("") if privileged => Ok(None),
         Some("unconfined") => Ok(None),
         None | Some("" | "builtin") => Ok(Some(seccomp::docker_default(
             capabilities,

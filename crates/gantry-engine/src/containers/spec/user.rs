@@ -23,7 +23,7 @@ pub struct ResolvedUser {
 }
 
 /// Looks up `user[:group]`, and the groups of `--group-add`, inside a root.
-pub(super) fn resolve(
+pub(crate) fn resolve(
     rootfs: BorrowedFd<'_>,
     user: &str,
     group_add: &[String],
