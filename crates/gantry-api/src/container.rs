@@ -97,6 +97,9 @@ pub struct HealthConfig {
     pub start_interval: i64,
     #[serde(skip_serializing_if = "is_zero")]
     pub retries: i64,
+    /// `none`, `kill`, `restart` or `stop`: what happens to a container that becomes unhealthy. Not in Docker's API.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub on_failure: String,
 }
 
 fn is_zero(value: &i64) -> bool {

@@ -152,7 +152,8 @@ fn healthcheck(flags: &CreateFlags) -> Result<Option<HealthConfig>, String> {
     ];
     let given = !flags.health_cmd.is_empty()
         || times.iter().any(|(_, time)| *time != 0)
-        || flags.health_retries != 0;
+        || flags.health_retries != 0
+        || !flags.health_on_failure.is_empty();
     if flags.no_healthcheck {
         if given {
             return Err("--no-healthcheck conflicts with --health-* options".to_owned());
@@ -180,6 +181,7 @@ fn healthcheck(flags: &CreateFlags) -> Result<Option<HealthConfig>, String> {
         start_period: flags.health_start_period.0,
         start_interval: flags.health_start_interval.0,
         retries: flags.health_retries,
+        on_failure: flags.health_on_failure.clone(),
     }))
 }
 

@@ -97,6 +97,8 @@ flags! {
         health_cmd: String = "health-cmd";
         /// Time between running the check (ms|s|m|h) (default 0s)
         health_interval: Duration = "health-interval";
+        /// What to do with a container that becomes unhealthy ("none", "kill", "restart", "stop")
+        health_on_failure: String = "health-on-failure";
         /// Consecutive failures needed to report unhealthy
         health_retries: i64 = "health-retries";
         /// Time between running the check during the start period (ms|s|m|h) (default 0s)

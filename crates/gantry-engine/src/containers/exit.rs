@@ -105,7 +105,11 @@ impl Containers {
     /// Notes an exit: gives back the network, writes the record, tells those who wait.
     pub(super) async fn ended(self: &Arc<Self>, container: &Arc<Container>, exit: ExitRecord) {
         let endpoint = container.record().endpoint.clone();
-        lock(&container.live).pidfd = None;
+        {
+            let mut live = lock(&container.live);
+            (live.pidfd, live.health) = (None, None);
+        }
+        self.forget_waiting_execs(&container.id);
         if endpoint.is_some() {
             let (this, id, endpoint) = (self.clone(), container.id.clone(), endpoint.clone());
             let _ = crate::blocking(move || this.disconnect(&id, endpoint.as_ref())).await;
@@ -184,6 +188,7 @@ impl Containers {
 pub(super) fn note_exit(record: &mut Record, exit: &ExitRecord) {
     record.endpoint = None;
     record.endpoint_id.clear();
+    super::health::end(record);
     let state = &mut record.state;
     state.status = Status::Exited;
     state.pid = 0;

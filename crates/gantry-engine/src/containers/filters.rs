@@ -111,7 +111,7 @@ impl<'a> ListFilters<'a> {
             && (self.exited.is_empty()
                 || (state.status == Status::Exited && self.exited.contains(&state.exit_code)))
             && (self.statuses.is_empty() || self.statuses.contains(&state.status))
-            && (self.health.is_empty() || self.health.contains(&"none"))
+            && (self.health.is_empty() || self.health.contains(&super::health::word(record)))
             && self
                 .ancestors
                 .as_ref()

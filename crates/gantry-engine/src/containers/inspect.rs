@@ -140,7 +140,7 @@ fn state(record: &Record) -> ContainerState {
         error: state.error.clone(),
         started_at: time(state.started_at),
         finished_at: time(state.finished_at),
-        health: None,
+        health: state.health.clone(),
     }
 }
 

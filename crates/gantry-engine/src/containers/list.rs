@@ -155,7 +155,14 @@ pub(crate) fn status_line(record: &Record, now: Timestamp) -> String {
         |time: Option<Timestamp>| human_duration(now.duration_since(time.unwrap_or(now)).as_secs());
     match state.status {
         Status::Created => "Created".into(),
-        Status::Running => format!("Up {}", ago(state.started_at)),
+        Status::Running => {
+            let health = match super::health::word(record) {
+                "none" => String::new(),
+                "starting" => " (health: starting)".into(),
+                other => format!(" ({other})"),
+            };
+            format!("Up {}{health}", ago(state.started_at))
+        }
         Status::Paused => format!("Up {} (Paused)", ago(state.started_at)),
         Status::Restarting => format!(
             "Restarting ({}) {} ago",

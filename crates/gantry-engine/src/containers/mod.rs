@@ -13,6 +13,7 @@ mod etc;
 pub mod exec;
 mod exit;
 pub(crate) mod filters;
+pub(crate) mod health;
 pub mod inspect;
 pub(crate) mod links;
 pub mod list;
@@ -63,6 +64,7 @@ struct Live {
     /// The task that watches the shim; it ends when the shim is gone.
     supervisor: Option<tokio::task::JoinHandle<()>>,
     back_off: restart::BackOff,
+    health: Option<health::Monitor>,
 }
 
 /// Takes a mutex; a panic in another holder does not make the data unreadable (each change is one assignment).

@@ -66,6 +66,9 @@ pub struct State {
     pub finished_at: Option<Timestamp>,
     /// The user asked for the end (`stop`, `kill`): no restart policy brings it back.
     pub stopped_by_user: bool,
+    /// What the health check has found; none without one.
+    #[serde(default)]
+    pub health: Option<gantry_api::container::Health>,
 }
 
 /// A mount that the user asked for, resolved at create.

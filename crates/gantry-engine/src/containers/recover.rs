@@ -132,6 +132,7 @@ impl Containers {
             tracing::error!(container = %container.id, %error, "cannot record that the container runs");
         }
         self.supervise(container, watch);
+        self.watch_health(container);
     }
 
     async fn ended_meanwhile(self: &Arc<Self>, container: &Arc<Container>, exit: ExitRecord) {

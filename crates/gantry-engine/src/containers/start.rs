@@ -94,6 +94,7 @@ impl Containers {
         }
         self.context.tell(&record, "start", &[]);
         self.supervise(container, started.watch);
+        self.watch_health(container);
         saved
     }
 
@@ -235,6 +236,8 @@ impl Containers {
         state.error.clear();
         state.oom_killed = false;
         state.stopped_by_user = false;
+        super::health::begin(record);
+        let state = &mut record.state;
         state.started_at =
             Some(Timestamp::try_from(started.started_at).unwrap_or_else(|_| Timestamp::now()));
         Ok(started)

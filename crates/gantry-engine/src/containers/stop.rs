@@ -143,7 +143,7 @@ impl Container {
     }
 
     /// Sends a signal to the first process.
-    fn signal(&self, number: i32) -> Result<()> {
+    pub(super) fn signal(&self, number: i32) -> Result<()> {
         let live = lock(&self.live);
         let pidfd = live.pidfd.as_ref().ok_or_else(|| not_running(&self.id))?;
         match gantry_runtime::signal::send(pidfd.as_fd(), number) {

@@ -60,6 +60,15 @@ fn health_config(health: &gantry_api::container::HealthConfig) -> Result<()> {
     if health.retries < 0 {
         return refuse("Retries in Healthcheck cannot be negative");
     }
+    if !matches!(
+        health.on_failure.as_str(),
+        "" | "none" | "kill" | "restart" | "stop"
+    ) {
+        return refuse(format!(
+            "invalid OnFailure in Healthcheck: {:?} (none, kill, restart or stop)",
+            health.on_failure
+        ));
+    }
     Ok(())
 }
 

@@ -15,8 +15,9 @@ use super::{Container, Containers};
 use crate::error::{Error, Result};
 use gantry_api::exec::{ExecInspect, ExecOptions, ProcessConfig};
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 /// How long an exec that has ended is known.
@@ -29,6 +30,9 @@ const NOTE: &str = "exec.json";
 pub(super) struct Note {
     container: String,
     options: ExecOptions,
+    /// A health check's: of no use to the next daemon.
+    #[serde(default)]
+    probe: bool,
 }
 
 /// How far an exec has come.
@@ -46,6 +50,8 @@ pub struct Exec {
     /// 64 hexadecimal digits.
     pub id: String,
     note: Note,
+    /// The process, for who has to end it.
+    process: Mutex<Option<OwnedFd>>,
     stage: tokio::sync::watch::Sender<Stage>,
 }
 
@@ -54,6 +60,7 @@ impl Exec {
         Arc::new(Self {
             id,
             note,
+            process: Mutex::default(),
             stage: tokio::sync::watch::Sender::new(stage),
         })
     }
@@ -144,10 +151,16 @@ impl Containers {
     }
 
     /// Notes an exec in a running container; its ID.
-    pub async fn exec_create(
+    pub async fn exec_create(self: &Arc<Self>, name: &str, options: ExecOptions) -> Result<String> {
+        self.exec_note(name, options, false).await
+    }
+
+    /// [`Self::exec_create`], also for a health check.
+    pub(super) async fn exec_note(
         self: &Arc<Self>,
         name: &str,
         mut options: ExecOptions,
+        probe: bool,
     ) -> Result<String> {
         if options.cmd.as_ref().is_none_or(Vec::is_empty) {
             return Err(Error::invalid("No exec command specified"));
@@ -176,6 +189,7 @@ impl Containers {
         let note = Note {
             container: container.id.clone(),
             options,
+            probe,
         };
         let exec = Exec::new(super::create::random_id(), note, Stage::Created);
         let (dir, written) = (self.exec_dir(&exec.id), exec.clone());
@@ -258,6 +272,30 @@ impl Containers {
         }))
     }
 
+    /// The exit code of an exec, once it has ended.
+    pub(super) async fn exec_code(&self, id: &str) -> Result<i32> {
+        Ok(self.find_exec(id)?.ended().await)
+    }
+
+    /// Kills an exec and waits for its end, but not longer than `patience`.
+    pub(super) async fn exec_kill(&self, id: &str, patience: Duration) {
+        let Ok(exec) = self.find_exec(id) else {
+            return;
+        };
+        if let Some(process) = super::lock(&exec.process).as_ref() {
+            // It has ended: fine.
+            let _ = rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL);
+        }
+        let _ = tokio::time::timeout(patience, exec.ended()).await;
+    }
+
+    /// Forgets an exec that nobody asks for any more.
+    pub(super) async fn exec_forget(&self, id: &str) {
+        self.execs.take(|exec| exec.id == id);
+        let dir = self.exec_dir(id);
+        let _ = crate::blocking(move || std::fs::remove_dir_all(dir)).await;
+    }
+
     fn find_exec(&self, id: &str) -> Result<Arc<Exec>> {
         let found = self.execs.get(id);
         found.ok_or_else(|| Error::not_found(format!("No such exec instance: {id}")))
@@ -280,6 +318,15 @@ impl Containers {
         attributes.extend(extra);
         self.context
             .tell(&container.snapshot(), &action, &attributes);
+    }
+
+    /// Drops the execs of a container that has ended before they were started.
+    pub(super) fn forget_waiting_execs(&self, container: &str) {
+        let waiting =
+            |e: &Exec| e.note.container == container && matches!(e.stage(), Stage::Created);
+        for exec in self.execs.take(waiting) {
+            let _ = std::fs::remove_dir_all(self.exec_dir(&exec.id));
+        }
     }
 
     /// Drops the execs of a container that goes away.

@@ -32,8 +32,9 @@ impl Containers {
             .and_then(|note| self.find(&note.container).ok());
         let looked = dir.clone();
         let found = crate::blocking(move || look(&looked)).await;
+        let note = note.filter(|note| !note.probe);
         let (Some(note), Some(container), Ok(found)) = (note, container, found) else {
-            tracing::info!(exec = id, "an exec without a container is cleared away");
+            tracing::info!(exec = id, "an exec of no use any more is cleared away");
             let _ = crate::blocking(move || {
                 clear_lost(&dir);
                 let _ = std::fs::remove_dir_all(dir);

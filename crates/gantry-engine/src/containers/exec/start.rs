@@ -88,6 +88,7 @@ impl Containers {
         };
         match started.and_then(|s| s) {
             Ok(started) => {
+                *lock(&exec.process) = Some(started.pidfd);
                 exec.stage.send_replace(Stage::Running { pid: started.pid });
                 self.watch_exec(container, exec, started.watch);
                 Ok(stream)
@@ -203,6 +204,7 @@ impl Containers {
 
     /// Notes the end of an exec.
     pub(super) fn exec_ended(&self, container: &Container, exec: &Exec, code: i32) {
+        *lock(&exec.process) = None;
         exec.stage.send_replace(Stage::Ended {
             code,
             at: Instant::now(),
