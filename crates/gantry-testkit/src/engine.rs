@@ -199,6 +199,15 @@ impl Engine {
         daemon.wait().expect("the daemon can be waited for");
     }
 
+    /// Puts a new file in the place of the binary, as an upgrade does; what runs keeps the old one.
+    pub fn replace_binary(&self) {
+        let new = self.names.folder.join("gantry.new");
+        let mut copy = Command::new("cp");
+        copy.arg(&self.names.binary).arg(&new);
+        ran(copy, b"", PATIENCE).ok();
+        std::fs::rename(new, &self.names.binary).expect("the binary can be replaced");
+    }
+
     /// Ends the daemon politely; panics unless it ends with 0 in time.
     pub fn stop_daemon(&mut self) {
         let mut daemon = self.daemon.take().expect("the daemon runs");
@@ -393,6 +402,7 @@ impl Engine {
         for folder in [
             self.data_root().join("containers"),
             self.exec_root().join("c"),
+            self.exec_root().join("x"),
         ] {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 found.push(format!("file {}", entry.path().display()));

@@ -96,8 +96,25 @@ pub(crate) fn request(
     parse(&bytes)
 }
 
+/// Sends a request to a daemon that may go away in the middle of it.
+///
+/// # Errors
+/// The connection ends before the answer does.
+pub fn call(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: Option<&serde_json::Value>,
+) -> std::io::Result<Answer> {
+    let body = body.map(|body| body.to_string().into_bytes());
+    request(socket, method, path, "application/json", body.as_deref())
+}
+
 /// Sends a request that asks for the connection itself, and gives it after the answer's head.
-pub(crate) fn hijack(socket: &Path, path: &str, body: &[u8]) -> std::io::Result<Hijacked> {
+///
+/// # Errors
+/// The connection ends before the answer's head does.
+pub fn hijack(socket: &Path, path: &str, body: &[u8]) -> std::io::Result<Hijacked> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let head = format!(

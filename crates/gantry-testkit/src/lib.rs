@@ -21,7 +21,7 @@ mod rootfs;
 
 pub use client::{Ran, ran};
 pub use engine::{Engine, Options};
-pub use http::{Answer, Hijacked, read_frames};
+pub use http::{Answer, Hijacked, call, hijack, read_frames};
 pub use machine::Machine;
 pub use registry::Registry;
 pub use rootfs::{busybox_tar, cache, debian_tar};

@@ -17,3 +17,4 @@ mod recovery;
 mod rootfs;
 mod run;
 mod streams;
+mod survival;
