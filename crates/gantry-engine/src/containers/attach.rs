@@ -1,7 +1,7 @@
 //! `attach`: a client's end of a container's streams. Before the start the shim's end waits in the container;
 //! later it comes from the shim itself. The daemon only passes bytes.
 
-use super::record::Status;
+use super::transition::Operation;
 use super::{Container, Containers, lock};
 use crate::error::{Error, Result};
 use gantry_runtime::spawn::{Attached, Streams};
@@ -41,30 +41,24 @@ impl Containers {
         let keys = DetachKeys::parse(keys)?;
         let _gate = container.gate.lock().await;
         let record = container.snapshot();
-        let status = record.state.status;
-        match status {
-            Status::Paused => {
-                return Err(Error::conflict(format!(
-                    "container {} is paused, unpause the container before attach",
-                    container.id
-                )));
-            }
-            Status::Removing | Status::Dead => {
-                return Err(Error::conflict(format!(
-                    "container {} is marked for removal",
-                    container.id
-                )));
-            }
-            _ => {}
-        }
+        record.state.ask(Operation::Attach, &container.id, name)?;
         let streams = Streams {
             stdin: options.stdin && record.config.open_stdin,
             stdout: options.stdout,
             stderr: options.stderr,
         };
-        let socket = if status == Status::Running {
+        let socket = if record.state.status.is_alive() {
             let run_dir = self.context.run_dir(&container.id);
-            crate::blocking(move || gantry_runtime::shim_client::attach(&run_dir, streams)).await?
+            let attached =
+                crate::blocking(move || gantry_runtime::shim_client::attach(&run_dir, streams))
+                    .await?;
+            match attached {
+                // It has just ended: so does the stream.
+                Err(error) if super::shim_is_gone(&error) => {
+                    std::os::unix::net::UnixStream::pair().map(|(ours, _)| ours)
+                }
+                other => other,
+            }
         } else {
             container.park(streams)
         };

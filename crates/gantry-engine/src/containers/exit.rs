@@ -1,6 +1,7 @@
 //! Watching over a running container: its shim tells the exit, or dies without a word.
 
-use super::record::{Record, Status};
+use super::record::Record;
+use super::transition::Operation;
 use super::{Container, Containers, lock, restart};
 use gantry_runtime::cgroup::Cgroup;
 use gantry_runtime::shim_client::{self, ExitRecord, Found, Watch};
@@ -114,32 +115,36 @@ impl Containers {
             let (this, id, endpoint) = (self.clone(), container.id.clone(), endpoint.clone());
             let _ = crate::blocking(move || this.disconnect(&id, endpoint.as_ref())).await;
         }
+        let freezing = container.freezing.lock().await;
         let (record, again) = {
+            let cancelled = lock(&container.live).restarts_cancelled;
             let mut record = container.record();
             note_exit(&mut record, &exit);
-            let again = restart::wanted(&record);
+            let again = !cancelled && restart::wanted(&record);
             if again {
                 record.restart_count += 1;
-                record.state.status = Status::Restarting;
+                record.state.enter(Operation::ExitForAWhile);
+            } else {
+                record.state.enter(Operation::Exit);
             }
             (record.clone(), again)
         };
+        drop(freezing);
         // A container with `--rm` is about to go: a daemon that dies first finds its exit, or its shim's end, again.
         if !record.host_config.auto_remove
-            && let Err(error) = self.save_state(&record)
+            && let Err(error) = self.save_state(container)
         {
             tracing::error!(container = %container.id, %error, "cannot record the exit");
         }
         self.tell_exit(&record, &exit, endpoint.is_some());
-        if again {
-            self.restart_later(container, Self::restart_delay(container, &record));
-            return;
-        }
         container.phase.send_modify(|phase| {
             phase.exits += 1;
-            phase.alive = false;
+            phase.alive = again;
             phase.code = exit.code;
         });
+        if again {
+            self.restart_later(container, Self::restart_delay(container, &record));
+        }
     }
 
     fn tell_exit(&self, record: &Record, exit: &ExitRecord, connected: bool) {
@@ -174,9 +179,15 @@ impl Containers {
         let (this, container) = (self.clone(), container.clone());
         tokio::spawn(async move {
             let _turn = container.turn.lock().await;
-            if container.record().state.status != Status::Exited {
+            let asked = container
+                .record()
+                .state
+                .ask(Operation::Remove, &container.id, "");
+            // Removed already, or started again.
+            if asked.is_err() {
                 return;
             }
+            let _going = container.begin_removal("");
             if let Err(error) = this.remove_in_turn(&container, true).await {
                 tracing::warn!(container = %container.id, %error, "cannot remove after the exit");
             }
@@ -184,13 +195,12 @@ impl Containers {
     }
 }
 
-/// The exit in the record.
+/// The exit in the record, all but the state itself.
 pub(super) fn note_exit(record: &mut Record, exit: &ExitRecord) {
     record.endpoint = None;
     record.endpoint_id.clear();
     super::health::end(record);
     let state = &mut record.state;
-    state.status = Status::Exited;
     state.pid = 0;
     state.exit_code = exit.code;
     state.oom_killed = exit.oom_killed;

@@ -174,7 +174,7 @@ impl Containers {
             let changed = count(config, health, result, since_start);
             (record.clone(), changed)
         };
-        if let Err(error) = self.save_state(&record) {
+        if let Err(error) = self.save_state(container) {
             tracing::warn!(container = %container.id, %error, "cannot record the health");
         }
         if !changed {

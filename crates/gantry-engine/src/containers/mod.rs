@@ -19,6 +19,7 @@ pub(crate) mod links;
 pub mod list;
 mod mounts;
 pub mod names;
+pub mod pause;
 pub mod phase;
 pub mod record;
 pub(crate) mod recover;
@@ -29,6 +30,7 @@ pub(crate) mod spare;
 pub mod spec;
 mod start;
 mod stop;
+pub mod transition;
 mod validate;
 
 use crate::context::Context;
@@ -40,6 +42,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use tokio::sync::watch;
+use transition::Operation;
 
 /// One container in memory.
 #[derive(Debug)]
@@ -52,6 +55,12 @@ pub struct Container {
     turn: tokio::sync::Mutex<()>,
     /// Held while a start takes the waiting clients, so that none attaches in between and is forgotten.
     gate: tokio::sync::Mutex<()>,
+    /// Held while processes are frozen, thawed or sent a signal: a frozen process does not die of one.
+    freezing: tokio::sync::Mutex<()>,
+    /// Held while the record is written, so that what is written last is the newest.
+    saving: Mutex<()>,
+    /// A client has asked for the removal, which is still under way.
+    going: std::sync::atomic::AtomicBool,
 }
 
 /// What is known of a container's processes; nothing of it is kept.
@@ -65,6 +74,10 @@ struct Live {
     supervisor: Option<tokio::task::JoinHandle<()>>,
     back_off: restart::BackOff,
     health: Option<health::Monitor>,
+    /// No restart policy brings this run back.
+    restarts_cancelled: bool,
+    /// A SIGKILL is on its way to the first process.
+    killed: bool,
 }
 
 /// Takes a mutex; a panic in another holder does not make the data unreadable (each change is one assignment).
@@ -90,6 +103,9 @@ impl Container {
             phase: watch::Sender::new(phase),
             turn: tokio::sync::Mutex::new(()),
             gate: tokio::sync::Mutex::new(()),
+            freezing: tokio::sync::Mutex::new(()),
+            saving: Mutex::new(()),
+            going: std::sync::atomic::AtomicBool::new(false),
         }
     }
 
@@ -107,6 +123,15 @@ impl Container {
     pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
+}
+
+/// Whether this is what a request to a shim gives whose container has just ended.
+fn shim_is_gone(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as K;
+    matches!(
+        error.kind(),
+        K::NotFound | K::ConnectionRefused | K::ConnectionReset | K::BrokenPipe | K::UnexpectedEof
+    )
 }
 
 /// Kinds of records in the database.
@@ -204,9 +229,11 @@ impl Containers {
         self.put(CONTAINER, &record.id, record)
     }
 
-    /// Writes what changes while the container lives.
-    fn save_state(&self, record: &Record) -> Result<()> {
-        self.put(STATE, &record.id, &record.changing())
+    /// Writes what changes while the container lives, as it is now.
+    fn save_state(&self, container: &Container) -> Result<()> {
+        let _saving = lock(&container.saving);
+        let changing = container.record().changing();
+        self.put(STATE, &container.id, &changing)
     }
 
     fn put(&self, kind: &str, id: &str, value: &impl serde::Serialize) -> Result<()> {
@@ -242,22 +269,42 @@ impl Containers {
     /// Sets the terminal's size.
     pub async fn resize(&self, name: &str, rows: u16, columns: u16) -> Result<()> {
         let container = self.find(name)?;
-        if !container.record().state.status.is_alive() {
-            return Err(stop::not_running(&container.id));
-        }
+        let asked = container
+            .record()
+            .state
+            .ask(Operation::Resize, &container.id, name);
+        asked?;
         let run_dir = self.context.run_dir(&container.id);
         crate::blocking(move || gantry_runtime::shim_client::resize(&run_dir, rows, columns))
             .await?
-            .map_err(|e| Error::caused("cannot resize the terminal", e))
+            .map_err(|e| match shim_is_gone(&e) {
+                true => stop::not_running(&container.id),
+                false => Error::caused("cannot resize the terminal", e),
+            })?;
+        let size = [
+            ("height", &*rows.to_string()),
+            ("width", &*columns.to_string()),
+        ];
+        self.context.tell(&container.snapshot(), "resize", &size);
+        Ok(())
     }
 
     /// Gives a container another name.
-    pub fn rename(&self, name: &str, new: &str) -> Result<()> {
+    pub async fn rename(self: &Arc<Self>, name: &str, new: &str) -> Result<()> {
         if name.is_empty() || new.is_empty() {
             return Err(Error::invalid("Neither old nor new names may be empty"));
         }
         let container = self.find(name)?;
-        let new = new.strip_prefix('/').unwrap_or(new);
+        let (this, name, new) = (self.clone(), name.to_owned(), new.to_owned());
+        crate::to_the_end(async move {
+            let _turn = container.turn.lock().await;
+            let new = new.strip_prefix('/').unwrap_or(&new);
+            this.rename_in_turn(&container, &name, new)
+        })
+        .await?
+    }
+
+    fn rename_in_turn(&self, container: &Container, name: &str, new: &str) -> Result<()> {
         if !create::is_name(new) {
             // COMPAT: Docker shows the name with its slash here, but not at create.
             return Err(Error::invalid(format!(
@@ -271,6 +318,11 @@ impl Containers {
                 "Renaming a container with the same name as its current name",
             ));
         }
+        let asked = container
+            .record()
+            .state
+            .ask(Operation::Rename, &container.id, name);
+        asked?;
         {
             let mut table = self.table_mut();
             if let Some(owner) = table.by_name.get(new) {

@@ -37,7 +37,8 @@ impl WaitCondition {
     /// Whether `now` ends a wait that began when `before` exits had been counted.
     pub fn is_met(self, before: u64, now: &Phase) -> bool {
         match self {
-            Self::NotRunning => !now.alive || now.removed,
+            // COMPAT: an exit ends the wait, also when a restart policy brings the container back.
+            Self::NotRunning => !now.alive || now.exits > before || now.removed,
             Self::NextExit => now.exits > before || now.removed,
             Self::Removed => now.removed || !now.error.is_empty(),
         }

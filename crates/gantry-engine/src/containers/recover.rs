@@ -4,6 +4,7 @@
 //! ended and cleared away. Files and processes that no record names are removed.
 
 use super::record::{Record, Status};
+use super::transition::Operation;
 use super::{Container, Containers, lock, restart};
 use crate::error::{Error, Result};
 use gantry_network::bridge::Endpoint;
@@ -73,8 +74,11 @@ impl Containers {
                 self.take_up(&container, &run_dir).await;
             }
             let record = container.snapshot();
-            if restart::wanted_at_start(&record) && (status != Status::Running) {
-                container.record().state.status = Status::Restarting;
+            if !(restart::wanted_at_start(&record) || record.state.status == Status::Restarting) {
+                continue;
+            }
+            if container.record().state.enter(Operation::BringBack) {
+                container.phase.send_modify(|phase| phase.alive = true);
                 self.restart_later(&container, std::time::Duration::ZERO);
             }
         }
@@ -90,6 +94,8 @@ impl Containers {
         match found {
             Found::Running { pid, watch, .. } => self.goes_on(container, pid, watch).await,
             Found::Exited(exit) => {
+                // Also where the last daemon did not live to record the start.
+                container.record().state.enter(Operation::FoundRunning);
                 self.clear_kernel(container, None);
                 self.ended_meanwhile(container, exit).await;
             }
@@ -117,18 +123,18 @@ impl Containers {
         let opened = handle
             .map(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()));
         lock(&container.live).pidfd = opened.and_then(std::result::Result::ok);
-        let record = {
+        let found = self.found(container);
+        {
             let mut record = container.record();
             if !record.state.status.is_alive() {
                 // The daemon ended between the start and its record.
-                record.state.status = Status::Running;
                 record.state.started_at = Some(jiff::Timestamp::now());
             }
+            record.state.enter(found);
             record.state.pid = pid;
-            record.clone()
-        };
+        }
         container.phase.send_modify(|phase| phase.alive = true);
-        if let Err(error) = self.save_state(&record) {
+        if let Err(error) = self.save_state(container) {
             tracing::error!(container = %container.id, %error, "cannot record that the container runs");
         }
         self.supervise(container, watch);

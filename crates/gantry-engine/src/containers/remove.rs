@@ -1,34 +1,36 @@
 //! `rm`: first the record says that the container goes, then its files go, then the record. A daemon that dies in
 //! between finishes the removal at its next start.
 
-use super::record::Status;
+use super::transition::{Operation, Refusal};
 use super::{Container, Containers, lock};
 use crate::error::{Error, Result};
 use gantry_api::container::PruneResponse;
 use gantry_api::filter::Filters;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Containers {
     /// Removes a container; `force` kills it first.
     pub async fn remove(self: &Arc<Self>, name: &str, force: bool) -> Result<()> {
         let container = self.find(name)?;
+        let going = container.begin_removal(name)?;
         let (this, name) = (self.clone(), name.to_owned());
         crate::to_the_end(async move {
+            let _going = going;
             let _turn = container.turn.lock().await;
-            let status = container.record().state.status;
-            let refuse = |why: &str| Err(Error::conflict(format!("cannot remove container \"{name}\": {why}")));
-            match status {
-                Status::Paused if !force => {
-                    return refuse("container is paused and must be unpaused first");
-                }
-                Status::Running if !force => {
-                    return refuse("container is running: stop the container before removing or force remove");
-                }
-                Status::Restarting if !force => {
-                    return refuse("container is restarting: stop the container before removing or force remove");
-                }
-                _ => {}
+            if container.phase.borrow().removed {
+                return Err(Error::not_found(format!("No such container: {name}")));
             }
+            let operation = if force {
+                Operation::RemoveByForce
+            } else {
+                Operation::Remove
+            };
+            let asked = container
+                .record()
+                .state
+                .ask(operation, &container.id, &name);
+            asked?;
             this.kill_in_turn(&container).await?;
             this.remove_in_turn(&container, false).await
         })
@@ -54,19 +56,19 @@ impl Containers {
         }
         let record = {
             let mut record = container.record();
-            record.state.status = Status::Removing;
+            record.state.enter(Operation::RemoveByForce);
             record.clone()
         };
         container.supervisor_ended().await;
         lock(&container.live).waiting.clear();
         let this = self.clone();
         let removed = {
-            let record = record.clone();
+            let (record, container) = (record.clone(), container.clone());
             crate::blocking(move || {
                 // A container with `--rm` goes whatever its record says; and on a full disk the removal itself makes the
                 // room that the record lacks.
                 if !record.host_config.auto_remove
-                    && let Err(error) = this.save_state(&record)
+                    && let Err(error) = this.save_state(&container)
                 {
                     tracing::warn!(container = %record.id, %error, "cannot record that the container is being removed");
                 }
@@ -75,7 +77,7 @@ impl Containers {
             .await?
         };
         if let Err(error) = removed {
-            container.record().state.status = Status::Dead;
+            container.record().state.enter(Operation::RemovalFailed);
             container.record().state.error.clone_from(&error.message);
             container
                 .phase
@@ -116,14 +118,11 @@ impl Containers {
         for container in self.all() {
             let record = container.snapshot();
             let labels = record.config.labels.clone().unwrap_or_default();
-            let stopped = matches!(
-                record.state.status,
-                Status::Created | Status::Exited | Status::Dead
-            );
+            let asked = record.state.ask(Operation::Remove, &record.id, "");
             let wanted = filters.matches_all_labels("label", &labels)
                 && !(filters.contains("label!") && filters.matches_all_labels("label!", &labels))
                 && until.is_none_or(|until| record.created < until);
-            if !stopped || !wanted {
+            if asked.is_err() || !wanted {
                 continue;
             }
             let (this, id) = (self.clone(), record.id.clone());
@@ -139,5 +138,25 @@ impl Containers {
             }
         }
         Ok(response)
+    }
+}
+
+/// A removal under way; dropped at its end, whatever that is.
+#[derive(Debug)]
+pub(super) struct Removal(Arc<Container>);
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        self.0.going.store(false, Ordering::Release);
+    }
+}
+
+impl Container {
+    /// Notes that a removal begins; refused while there is another.
+    pub(super) fn begin_removal(self: &Arc<Self>, name: &str) -> Result<Removal> {
+        if self.going.swap(true, Ordering::AcqRel) {
+            return Err(Refusal::RemovalGoesOn.error(&self.id, name));
+        }
+        Ok(Removal(self.clone()))
     }
 }

@@ -3,9 +3,10 @@
 //! Between an exit and the next start the container is `restarting`: those who wait for its end go on waiting, and `stop`
 //! makes it `exited` at once.
 
-use super::record::{Record, Status};
+use super::record::Record;
+use super::transition::Operation;
 use super::{Container, Containers, lock, signal};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,24 +31,28 @@ impl BackOff {
     }
 }
 
-/// Whether the policy brings an exited container back.
+/// Whether the policy brings a container back that has just ended and that nobody has asked to end.
 pub(super) fn wanted(record: &Record) -> bool {
     let policy = &record.host_config.restart_policy;
     match policy.name.as_str() {
-        "always" | "unless-stopped" => !record.state.stopped_by_user,
+        "always" => true,
+        "unless-stopped" => !record.state.stopped_by_user,
         "on-failure" => {
             let left = policy.maximum_retry_count == 0
                 || record.restart_count < policy.maximum_retry_count;
-            record.state.exit_code != 0 && left && !record.state.stopped_by_user
+            record.state.exit_code != 0 && left
         }
         _ => false,
     }
 }
 
-/// Whether a daemon that starts brings the container back. `always` means it even after a `stop`.
+/// Whether a daemon that starts brings an ended container back: `always` means it even after a `stop`.
+// COMPAT: Docker's `on-failure` brings a container back, too, whose `stop` had to use SIGKILL; here a stop is final.
 pub(super) fn wanted_at_start(record: &Record) -> bool {
-    let ended = matches!(record.state.status, Status::Exited | Status::Restarting);
-    ended && (wanted(record) || record.host_config.restart_policy.name == "always")
+    let on_failure = record.host_config.restart_policy.name == "on-failure";
+    record.state.started_at.is_some()
+        && wanted(record)
+        && !(on_failure && record.state.stopped_by_user)
 }
 
 impl Containers {
@@ -57,27 +62,27 @@ impl Containers {
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             let _turn = container.turn.lock().await;
-            if container.record().state.status != Status::Restarting {
-                return;
-            }
-            if let Err(error) = this.start_in_turn(&container).await {
+            if let Err(error) = this.start_in_turn(&container, Operation::StartAgain).await {
+                if error.kind == ErrorKind::NotModified {
+                    return;
+                }
                 tracing::warn!(container = %container.id, %error, "cannot restart");
-                this.not_restarted(&container);
+                this.not_restarted(&container, false);
             }
         });
     }
 
-    /// A `restarting` container becomes `exited`.
-    pub(super) fn not_restarted(&self, container: &Container) {
+    /// A `restarting` container becomes `exited`; false where it is not restarting. `by_user`: somebody asked for it.
+    pub(super) fn not_restarted(&self, container: &Container, by_user: bool) -> bool {
         let record = {
             let mut record = container.record();
-            if record.state.status != Status::Restarting {
-                return;
+            if !record.state.enter(Operation::GiveUp) {
+                return false;
             }
-            record.state.status = Status::Exited;
+            record.state.stopped_by_user |= by_user;
             record.clone()
         };
-        if let Err(error) = self.save_state(&record) {
+        if let Err(error) = self.save_state(container) {
             tracing::error!(container = %container.id, %error, "cannot record the end of restarts");
         }
         container.phase.send_modify(|phase| {
@@ -85,6 +90,7 @@ impl Containers {
             phase.alive = false;
             phase.code = record.state.exit_code;
         });
+        true
     }
 
     /// The pause before the next start of a container that has just ended.
@@ -116,11 +122,23 @@ impl Containers {
             })?),
             None => None,
         };
-        let this = self.clone();
+        let (this, name) = (self.clone(), name.to_owned());
         crate::to_the_end(async move {
             let _turn = container.turn.lock().await;
-            this.stop_in_turn(&container, number, timeout).await?;
-            this.start_in_turn(&container).await?;
+            let asked = container
+                .record()
+                .state
+                .ask(Operation::Restart, &container.id, &name);
+            // COMPAT: Docker has no other status than 500 for a restart that fails.
+            let wrap =
+                |e: Error| Error::system(format!("Cannot restart container {name}: {}", e.message));
+            asked.map_err(wrap)?;
+            this.stop_in_turn(&container, number, timeout)
+                .await
+                .map_err(wrap)?;
+            this.start_in_turn(&container, Operation::Restart)
+                .await
+                .map_err(wrap)?;
             this.context.tell(&container.snapshot(), "restart", &[]);
             Ok(())
         })

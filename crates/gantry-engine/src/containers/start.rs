@@ -3,9 +3,10 @@
 //! The network and the root file system are made at the same time, each on a thread; the rest follows in order. What
 //! was made is undone when a later step fails.
 
-use super::record::{Record, Status};
+use super::record::Record;
+use super::transition::Operation;
 use super::{Container, Containers, etc, lock, spec};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use gantry_network::bridge::{Endpoint, EndpointRequest, NetworkError, PublishedPort};
 use gantry_runtime::spawn::{Attached, StartError, StartRequest, Started, Stdio};
 use jiff::Timestamp;
@@ -32,26 +33,26 @@ impl Containers {
         let this = self.clone();
         crate::to_the_end(async move {
             let _turn = container.turn.lock().await;
-            this.start_in_turn(&container).await
+            this.start_in_turn(&container, Operation::Start).await
         })
         .await?
     }
 
-    /// Starts a container; the caller holds its turn.
-    pub(super) async fn start_in_turn(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
-        match container.record().state.status {
-            Status::Running => return Err(Error::new(ErrorKind::NotModified, "")),
-            Status::Paused => {
-                return Err(Error::conflict(
-                    "cannot start a paused container, try unpause instead",
-                ));
-            }
-            Status::Removing | Status::Dead => {
-                return Err(Error::conflict(
-                    "container is marked for removal and cannot be started",
-                ));
-            }
-            Status::Created | Status::Exited | Status::Restarting => {}
+    /// Starts a container; the caller holds its turn. `operation` is one of those that lead to `running`.
+    pub(super) async fn start_in_turn(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        operation: Operation,
+    ) -> Result<()> {
+        let asked = container.record().state.ask(operation, &container.id, "");
+        asked?;
+        if operation != Operation::StartAgain {
+            let mut live = lock(&container.live);
+            live.back_off = super::restart::BackOff::default();
+            live.restarts_cancelled = false;
+            let mut record = container.record();
+            record.restart_count = 0;
+            record.state.stopped_by_user = false;
         }
         container.supervisor_ended().await;
         let gate = container.gate.lock().await;
@@ -68,7 +69,7 @@ impl Containers {
                     let context = self.context.clone();
                     tokio::task::spawn_blocking(move || context.spare.fill());
                 }
-                self.running(container, record, started)
+                self.running(container, record, started, operation)
             }
             Err(error) => {
                 drop(gate);
@@ -81,14 +82,23 @@ impl Containers {
     fn running(
         self: &Arc<Self>,
         container: &Arc<Container>,
-        record: Record,
+        started_as: Record,
         started: Started,
+        operation: Operation,
     ) -> Result<()> {
-        lock(&container.live).pidfd = Some(started.pidfd);
-        *container.record() = record;
+        {
+            let mut live = lock(&container.live);
+            live.pidfd = Some(started.pidfd);
+            live.killed = false;
+        }
+        let record = {
+            let mut record = container.record();
+            record.take_up(started_as.changing());
+            record.state.enter(operation);
+            record.clone()
+        };
         container.phase.send_modify(|phase| phase.alive = true);
-        let record = container.snapshot();
-        let saved = self.save_state(&record);
+        let saved = self.save_state(container);
         if record.endpoint.is_some() {
             self.context.tell_network("connect", &container.id);
         }
@@ -106,7 +116,7 @@ impl Containers {
             record.state.error.clone_from(&failure.error.message);
             record.clone()
         };
-        if let Err(error) = self.save_state(&record) {
+        if let Err(error) = self.save_state(container) {
             tracing::error!(container = %container.id, %error, "cannot record a failed start");
         }
         container.phase.send_modify(|phase| {
@@ -230,12 +240,10 @@ impl Containers {
         steps.done("spawner");
         let started = started.map_err(Failure::from)?;
         let state = &mut record.state;
-        state.status = Status::Running;
         state.pid = started.pid;
         state.exit_code = 0;
         state.error.clear();
         state.oom_killed = false;
-        state.stopped_by_user = false;
         super::health::begin(record);
         let state = &mut record.state;
         state.started_at =

@@ -1,7 +1,9 @@
 //! `stop` and `kill`: signals to the first process, by its pidfd (a stopped shim cannot hold them up).
 
+use super::record::{Record, Status};
+use super::transition::{Operation, Outcome, Refusal};
 use super::{Container, Containers, lock, signal};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,21 +26,27 @@ impl Containers {
         };
         let number =
             parse_signal(if signal.is_empty() { "KILL" } else { signal }).map_err(prefix)?;
-        {
-            let mut record = container.record();
-            if !record.state.status.is_alive() {
-                return Err(prefix(not_running(&container.id)));
+        let operation = if ends(&container.record(), number) {
+            Operation::Kill
+        } else {
+            Operation::Signal
+        };
+        let ask = || container.record().state.ask(operation, &container.id, name);
+        let mut asked = ask();
+        if let Ok(Outcome::Becomes(_)) = asked {
+            // Between two runs: in turn, as its next start may be on its way.
+            let _turn = container.turn.lock().await;
+            if self.not_restarted(&container, true) {
+                return Ok(());
             }
-            if number == KILL || Some(number) == signal::parse(&record.config.stop_signal) {
-                record.state.stopped_by_user = true;
-            }
+            asked = ask();
         }
-        container.signal(number).map_err(prefix)?;
-        self.context.tell(
-            &container.snapshot(),
-            "kill",
-            &[("signal", &number.to_string())],
-        );
+        match asked {
+            // It has no process now, and a signal that does not end it is of no use.
+            Err(error) if error.kind == ErrorKind::NotModified => return Ok(()),
+            other => other.map_err(prefix)?,
+        };
+        self.send(&container, number).await.map_err(prefix)?;
         if number == KILL {
             // As Docker: the answer to a SIGKILL comes when the container has ended.
             let _ = tokio::time::timeout(KILL_WAIT, container.not_alive()).await;
@@ -73,24 +81,26 @@ impl Containers {
         signal: Option<i32>,
         timeout: Option<i64>,
     ) -> Result<bool> {
-        self.not_restarted(container);
-        let record = {
-            let mut record = container.record();
-            if !record.state.status.is_alive() {
-                return Ok(false);
-            }
-            record.state.stopped_by_user = true;
-            record.clone()
+        let asked = container
+            .record()
+            .state
+            .ask(Operation::Stop, &container.id, "");
+        match asked {
+            Err(error) if error.kind == ErrorKind::NotModified => return Ok(false),
+            other => other?,
         };
+        if self.not_restarted(container, true) {
+            self.context.tell(&container.snapshot(), "stop", &[]);
+            return Ok(true);
+        }
+        let record = container.snapshot();
         let signal = signal
             .or_else(|| signal::parse(&record.config.stop_signal))
             .unwrap_or(15);
         let timeout = timeout
             .or(record.config.stop_timeout)
             .unwrap_or(STOP_TIMEOUT);
-        self.context
-            .tell(&record, "kill", &[("signal", &signal.to_string())]);
-        let sent = container.signal(signal);
+        let sent = self.send(container, signal).await;
         let ended = match (sent, u64::try_from(timeout)) {
             (Err(_), _) => false,
             (Ok(()), Err(_)) => {
@@ -112,14 +122,10 @@ impl Containers {
 
     /// SIGKILL, and waits for the end.
     pub(super) async fn kill_in_turn(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
-        self.not_restarted(container);
-        if !container.record().state.status.is_alive() {
+        if self.not_restarted(container, true) || !container.record().state.status.is_alive() {
             return Ok(());
         }
-        container.record().state.stopped_by_user = true;
-        let sent = container.signal(KILL);
-        self.context
-            .tell(&container.snapshot(), "kill", &[("signal", "9")]);
+        let sent = self.send(container, KILL).await;
         if tokio::time::timeout(KILL_WAIT, container.not_alive())
             .await
             .is_ok()
@@ -133,6 +139,44 @@ impl Containers {
             KILL_WAIT.as_secs()
         )))
     }
+
+    /// Sends a signal to the first process, tells of it, and lets it come through where the container is frozen.
+    async fn send(self: &Arc<Self>, container: &Arc<Container>, number: i32) -> Result<()> {
+        let frozen = container.freezing.lock().await;
+        let (record, ends) = {
+            let mut record = container.record();
+            let ends = ends(&record, number);
+            // COMPAT: as Docker, any signal by hand keeps `unless-stopped` from bringing it back.
+            record.state.stopped_by_user = true;
+            (record.clone(), ends)
+        };
+        {
+            let mut live = lock(&container.live);
+            live.restarts_cancelled |= ends;
+            live.killed |= number == KILL;
+        }
+        // A daemon that dies before the end must not bring it back.
+        if !matches!(record.host_config.restart_policy.name.as_str(), "" | "no")
+            && let Err(error) = self.save_state(container)
+        {
+            tracing::error!(container = %container.id, %error, "cannot record that the container is to end");
+        }
+        container.signal(number)?;
+        if ends && record.state.status == Status::Paused {
+            self.thaw(container).await?;
+        }
+        drop(frozen);
+        self.context
+            .tell(&record, "kill", &[("signal", &number.to_string())]);
+        Ok(())
+    }
+}
+
+/// Whether a signal is meant to end the container for good.
+// COMPAT: as Docker: SIGKILL and the container's stop signal; where it has none of its own, every signal.
+fn ends(record: &Record, number: i32) -> bool {
+    let own = &record.config.stop_signal;
+    number == KILL || own.is_empty() || signal::parse(own) == Some(number)
 }
 
 impl Container {
@@ -155,7 +199,7 @@ impl Container {
 
 /// Docker's answer to what needs a running container.
 pub(super) fn not_running(id: &str) -> Error {
-    Error::conflict(format!("container {id} is not running"))
+    Refusal::NotRunning.error(id, id)
 }
 
 fn parse_signal(text: &str) -> Result<i32> {

@@ -125,6 +125,22 @@ impl Hierarchies {
         Ok(Self { list })
     }
 
+    /// A v2 hierarchy alone, also where it has no controllers: what tests of the core files need on a hybrid machine.
+    #[cfg(test)]
+    pub(super) fn unified_at(mount_point: &str) -> std::io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(mount_point, flags, Mode::empty())?;
+        let hierarchy = Hierarchy {
+            root,
+            mount_point: mount_point.to_owned(),
+            version: Version::V2,
+            controllers: Vec::new(),
+        };
+        Ok(Self {
+            list: vec![hierarchy],
+        })
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Hierarchy> {
         self.list.iter()
     }

@@ -7,6 +7,7 @@
 //! Start here: [`Cgroup::create`], [`CgroupHandle::join_self`], [`Cgroup::destroy`].
 
 mod devices;
+mod freezer;
 mod hierarchies;
 mod tree;
 mod v1;
@@ -54,6 +55,9 @@ pub enum CgroupError {
     /// Processes that do not go, or a group that something else keeps.
     #[error("the cgroup {0} is still in use after {1:?}")]
     Busy(String, Duration),
+    /// Processes that cannot be stopped where they are.
+    #[error("processes of the cgroup {0} did not freeze within {1:?}")]
+    Freezing(String, Duration),
 }
 
 impl CgroupError {

@@ -154,7 +154,7 @@ async fn resize(call: Call) -> Result<Response> {
 
 async fn rename(call: Call) -> Result<Response> {
     let new = call.query.text("name");
-    call.state.containers.rename(call.name("id"), new)?;
+    call.state.containers.rename(call.name("id"), new).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

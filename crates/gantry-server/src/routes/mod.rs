@@ -4,6 +4,7 @@ mod containers;
 mod events;
 mod exec;
 mod images;
+mod processes;
 mod streams;
 mod swarm;
 mod system;
@@ -21,6 +22,7 @@ pub(crate) fn all() -> Vec<Route<Engine>> {
     routes.extend(containers::routes());
     routes.extend(streams::routes());
     routes.extend(exec::routes());
+    routes.extend(processes::routes());
     routes.extend(images::routes());
     routes.extend(events::routes());
     routes.extend(swarm::routes());

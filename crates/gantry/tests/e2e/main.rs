@@ -16,5 +16,6 @@ mod network;
 mod recovery;
 mod rootfs;
 mod run;
+mod states;
 mod streams;
 mod survival;

@@ -7,11 +7,15 @@ pub(super) mod inspect;
 pub(super) mod kill;
 pub(super) mod logs;
 pub(in crate::commands) mod ls;
+pub(super) mod pause;
 pub(super) mod port;
+pub(super) mod rename;
+pub(super) mod restart;
 pub(super) mod rm;
 pub(super) mod run;
 pub(super) mod start;
 pub(super) mod stop;
+pub(super) mod unpause;
 pub(super) mod wait;
 
 mod exit;

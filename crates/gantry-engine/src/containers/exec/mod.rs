@@ -10,7 +10,8 @@ mod start;
 pub use start::ExecAttach;
 
 use super::attach::DetachKeys;
-use super::record::{Record, Status};
+use super::record::Record;
+use super::transition::Operation;
 use super::{Container, Containers};
 use crate::error::{Error, Result};
 use gantry_api::exec::{ExecInspect, ExecOptions, ProcessConfig};
@@ -365,16 +366,8 @@ impl Containers {
 
 /// Whether a container can take an exec now; `name` is what it was called.
 fn takes_execs(record: &Record, name: &str) -> Result<()> {
-    match record.state.status {
-        Status::Running => Ok(()),
-        Status::Paused => Err(Error::conflict(format!(
-            "Container {name} is paused, unpause the container before exec"
-        ))),
-        Status::Restarting => Err(Error::conflict(format!(
-            "Container {name} is restarting, wait until the container is running"
-        ))),
-        _ => Err(super::stop::not_running(&record.id)),
-    }
+    let asked = record.state.ask(Operation::Exec, &record.id, name);
+    asked.map(drop)
 }
 
 /// Writes the note whole: by another name, then renamed.
