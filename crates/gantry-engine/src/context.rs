@@ -3,7 +3,7 @@
 use crate::containers::record::Record;
 use crate::events::Events;
 use gantry_network::bridge::Bridge;
-use gantry_runtime::spawn::{LogFile, Spawner};
+use gantry_runtime::spawn::Spawner;
 use gantry_store::Store;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ pub struct Settings {
     pub exec_root: PathBuf,
     /// `--cgroup-parent`: group below each hierarchy's root, `/gantry` unless given.
     pub cgroup_parent: String,
+    /// The log driver of containers that name none.
+    pub log_driver: String,
     /// Log options for containers that give none (`max-size`, `max-file`, ...).
     pub log_options: std::collections::BTreeMap<String, String>,
     /// Our binary, bound into containers with `--init`.
@@ -72,26 +74,6 @@ impl Context {
             given => given,
         };
         format!("/{}/{}", parent.trim_matches('/'), record.id)
-    }
-
-    /// The log file of a container as the shim is to write it; none with `--log-driver none`.
-    pub fn log_file(&self, record: &Record) -> Option<LogFile> {
-        let config = &record.host_config.log_config;
-        if config.kind == "none" {
-            return None;
-        }
-        let option = |name: &str| config.config.get(name).map(String::as_str);
-        let max_size = match option("max-size") {
-            None => Some(10_000_000),
-            Some("-1") => None,
-            Some(text) => crate::containers::create::size_in_bytes(text),
-        };
-        Some(LogFile {
-            path: self.log_path(&record.id),
-            max_size,
-            max_files: option("max-file").and_then(|n| n.parse().ok()).unwrap_or(3),
-            attrs: crate::containers::create::log_attributes(record),
-        })
     }
 
     /// Publishes an event about a container, with Docker's attributes: image, name, labels and the extra ones.

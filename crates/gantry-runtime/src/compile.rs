@@ -1,9 +1,10 @@
 //! From the OCI runtime spec to a [`Plan`]: done in the daemon, where paths of the host mean what they say.
 
 use crate::capabilities::CapSets;
+use crate::log::{Address, LogRequest};
 use crate::plan::{
-    DevicePlan, ExecPlan, InitPlan, LogPlan, MountPlan, Mounted, Places, Plan, ProcessPlan,
-    Request, StdioPlan,
+    DevicePlan, ExecPlan, InitPlan, LogFilePlan, LogPlan, MountPlan, Mounted, Places, Plan,
+    ProcessPlan, RemotePlan, Request, StdioPlan,
 };
 use crate::spawn::{Attached, ExecRequest, StartError, StartRequest, Stdio};
 use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, LinuxSeccomp, Mount, Process, Spec};
@@ -47,6 +48,40 @@ impl Fds {
     }
 }
 
+fn compile_log(log: LogRequest, fds: &mut Fds) -> Result<LogPlan, StartError> {
+    let parent = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
+    let file = match log.file {
+        None => None,
+        Some(file) => Some(LogFilePlan {
+            dir: fds.add(open_dir(&parent(&file.path))?),
+            name: file
+                .path
+                .file_name()
+                .map(|n| n.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            format: file.format,
+            max_size: file.max_size,
+            max_files: file.max_files,
+            compress: file.compress,
+            attrs: file.attrs,
+        }),
+    };
+    let remote = match log.remote {
+        None => None,
+        Some(remote) => Some(RemotePlan {
+            socket: remote.socket.map(|socket| fds.add(socket)),
+            directory: match &remote.settings.address {
+                Address::Stream(path) | Address::Datagram(path) => {
+                    Some(fds.add(open_dir(&parent(Path::new(path)))?))
+                }
+                Address::Udp(_) | Address::Tcp(_) => None,
+            },
+            settings: remote.settings,
+        }),
+    };
+    Ok(LogPlan { file, remote })
+}
+
 /// Compiles a request; every path of the host is opened here.
 pub(crate) fn compile(request: StartRequest<'_>) -> Result<Compiled, StartError> {
     let StartRequest {
@@ -64,23 +99,7 @@ pub(crate) fn compile(request: StartRequest<'_>) -> Result<Compiled, StartError>
     let mut fds = Fds::default();
     let rootfs = fds.add(rootfs);
     let (places, watch) = places(run_dir, attached, &mut fds)?;
-    let log = log
-        .map(|log| {
-            let dir = log.path.parent().unwrap_or(Path::new("/"));
-            let name = log
-                .path
-                .file_name()
-                .map(|n| n.to_string_lossy().into_owned())
-                .unwrap_or_default();
-            Ok::<_, StartError>(LogPlan {
-                dir: fds.add(open_dir(dir)?),
-                name,
-                max_size: log.max_size,
-                max_files: log.max_files,
-                attrs: log.attrs,
-            })
-        })
-        .transpose()?;
+    let log = compile_log(log, &mut fds)?;
     let netns = netns.map(|fd| fds.add(fd));
     let linux = spec
         .linux()

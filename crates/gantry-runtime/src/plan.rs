@@ -3,6 +3,7 @@
 //! The daemon writes it (postcard) into a memfd; descriptors travel beside it and are named by their index.
 
 use crate::capabilities::CapSets;
+use crate::log::{LogFormat, RemoteSettings};
 use crate::spawn::Streams;
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +44,7 @@ pub(crate) struct Plan {
     pub(crate) id: String,
     pub(crate) rootfs: Fd,
     pub(crate) places: Places,
-    pub(crate) log: Option<LogPlan>,
+    pub(crate) log: LogPlan,
     pub(crate) stdio: StdioPlan,
     pub(crate) cgroup_path: String,
     /// `linux.resources` of the spec as JSON: the cgroup module reads it.
@@ -53,13 +54,29 @@ pub(crate) struct Plan {
     pub(crate) trace: bool,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct LogPlan {
+    pub(crate) file: Option<LogFilePlan>,
+    pub(crate) remote: Option<RemotePlan>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LogFilePlan {
     pub(crate) dir: Fd,
     pub(crate) name: String,
+    pub(crate) format: LogFormat,
     pub(crate) max_size: Option<u64>,
     pub(crate) max_files: u32,
+    pub(crate) compress: bool,
     pub(crate) attrs: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RemotePlan {
+    pub(crate) settings: RemoteSettings,
+    pub(crate) socket: Option<Fd>,
+    /// The folder of a unix socket, to connect to it again.
+    pub(crate) directory: Option<Fd>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

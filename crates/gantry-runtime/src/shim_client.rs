@@ -24,8 +24,9 @@ pub(crate) mod command {
 
     #[derive(Debug, Clone, Copy)]
     pub(crate) enum Command {
-        /// Afterwards the connection carries the streams.
-        Attach(Streams),
+        /// Afterwards the connection carries the streams. With `true` the answer is followed by a
+        /// [`Position`](super::Position), and the streams begin with the lines that are not complete yet.
+        Attach(Streams, bool),
         Resize {
             rows: u16,
             columns: u16,
@@ -36,8 +37,8 @@ pub(crate) mod command {
 
     pub(crate) fn encode(command: Command) -> [u8; SIZE] {
         match command {
-            Command::Attach(s) => [
-                b'a',
+            Command::Attach(s, position) => [
+                if position { b'p' } else { b'a' },
                 u8::from(s.stdin) | u8::from(s.stdout) << 1 | u8::from(s.stderr) << 2,
                 0,
                 0,
@@ -53,11 +54,14 @@ pub(crate) mod command {
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Command> {
         match *bytes {
-            [b'a', bits, ..] => Some(Command::Attach(Streams {
-                stdin: bits & 1 != 0,
-                stdout: bits & 2 != 0,
-                stderr: bits & 4 != 0,
-            })),
+            [kind @ (b'a' | b'p'), bits, ..] => {
+                let streams = Streams {
+                    stdin: bits & 1 != 0,
+                    stdout: bits & 2 != 0,
+                    stderr: bits & 4 != 0,
+                };
+                Some(Command::Attach(streams, kind == b'p'))
+            }
             [b'r', a, b, c, d] => Some(Command::Resize {
                 rows: u16::from_le_bytes([a, b]),
                 columns: u16::from_le_bytes([c, d]),
@@ -224,7 +228,33 @@ pub fn watch(run_dir: &Path) -> io::Result<Watch> {
 
 /// Attaches to a running container: the socket then carries what [`Streams`] says.
 pub fn attach(run_dir: &Path, streams: Streams) -> io::Result<UnixStream> {
-    ask(run_dir, command::Command::Attach(streams))
+    ask(run_dir, command::Command::Attach(streams, false))
+}
+
+/// A place in a container's log: all that is before it was written before a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Inode number of the log's file that was the current one.
+    pub inode: u64,
+    /// Bytes of it.
+    pub offset: u64,
+}
+
+/// Attaches as [`attach`] does, and tells what the log's files have from before: the streams carry exactly the rest.
+/// None: there are no files.
+pub fn attach_at(run_dir: &Path, streams: Streams) -> io::Result<(UnixStream, Option<Position>)> {
+    let mut socket = ask(run_dir, command::Command::Attach(streams, true))?;
+    socket.set_read_timeout(Some(ANSWER))?;
+    let mut answer = [0; 16];
+    socket.read_exact(&mut answer)?;
+    socket.set_read_timeout(None)?;
+    let number = |half: &[u8]| {
+        half.iter()
+            .rev()
+            .fold(0, |n, byte| n << 8 | u64::from(*byte))
+    };
+    let (inode, offset) = (number(&answer[..8]), number(&answer[8..]));
+    Ok((socket, (inode != 0).then_some(Position { inode, offset })))
 }
 
 /// Sets the terminal's size.

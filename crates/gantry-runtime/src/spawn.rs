@@ -36,18 +36,6 @@ pub struct SpawnerOptions {
     pub exec_root: PathBuf,
 }
 
-/// Where the shim writes the container's output (Docker's json-file format).
-#[derive(Debug, Clone)]
-pub struct LogFile {
-    pub path: PathBuf,
-    /// Bytes after which the file is rotated; none: never.
-    pub max_size: Option<u64>,
-    /// Files kept, the current one included (at least 1).
-    pub max_files: u32,
-    /// `attrs` of each line (labels, env, tag), sorted by key; empty: none.
-    pub attrs: Vec<(String, String)>,
-}
-
 /// The container's stdin, stdout and stderr.
 #[derive(Debug, Clone, Default)]
 pub struct Stdio {
@@ -88,7 +76,7 @@ pub struct StartRequest<'a> {
     pub netns: Option<OwnedFd>,
     /// `<exec-root>/c/<id>`, made by the caller: the shim's files are in it (see [`crate::shim_client`]).
     pub run_dir: &'a Path,
-    pub log: Option<LogFile>,
+    pub log: crate::log::LogRequest,
     pub stdio: Stdio,
     pub attached: Vec<Attached>,
     /// Time the steps: see [`Started::timings`].

@@ -86,7 +86,13 @@ async fn copy(
     let (mut from_engine, mut to_engine) = attached.socket.into_split();
     let mut keys: Option<DetachKeys> = attached.detach;
     let mut frames = (!attached.tty).then(Frames::default);
+    let replay = attached.replay;
     let output = async {
+        if let Some(mut replay) = replay {
+            while let Some(frame) = replay.frames.next().await {
+                to_client.send(Message::Binary(frame.bytes)).await?;
+            }
+        }
         let mut buffer = vec![0; 32 << 10];
         loop {
             let read = from_engine.read(&mut buffer).await?;

@@ -4,6 +4,8 @@
 use super::transition::Operation;
 use super::{Container, Containers, lock};
 use crate::error::{Error, Result};
+use crate::logs::LogStream;
+use gantry_runtime::shim_client;
 use gantry_runtime::spawn::{Attached, Streams};
 use std::sync::Arc;
 
@@ -13,6 +15,10 @@ pub struct AttachOptions {
     pub stdin: bool,
     pub stdout: bool,
     pub stderr: bool,
+    /// Begin with what was written before, out of the log.
+    pub logs: bool,
+    /// Go on with what is written from now on.
+    pub stream: bool,
     /// `ctrl-p,ctrl-q` unless given.
     pub detach_keys: Option<String>,
 }
@@ -21,6 +27,8 @@ pub struct AttachOptions {
 #[derive(Debug)]
 pub struct AttachStream {
     pub tty: bool,
+    /// With [`AttachOptions::logs`]: what was written before. Nothing is in both, and nothing is missing between.
+    pub replay: Option<LogStream>,
     pub socket: tokio::net::UnixStream,
     /// Looks for the detach keys in what the client types; there is one with a terminal and stdin only.
     pub detach: Option<DetachKeys>,
@@ -42,25 +50,36 @@ impl Containers {
         let _gate = container.gate.lock().await;
         let record = container.snapshot();
         record.state.ask(Operation::Attach, &container.id, name)?;
+        let history = match options.logs {
+            true => Some(self.history(&record)?),
+            false => None,
+        };
         let streams = Streams {
             stdin: options.stdin && record.config.open_stdin,
             stdout: options.stdout,
             stderr: options.stderr,
         };
-        let socket = if record.state.status.is_alive() {
+        let gone = || std::os::unix::net::UnixStream::pair().map(|(ours, _)| ours);
+        let (socket, position) = if !options.stream {
+            (gone(), None)
+        } else if record.state.status.is_alive() {
             let run_dir = self.context.run_dir(&container.id);
-            let attached =
-                crate::blocking(move || gantry_runtime::shim_client::attach(&run_dir, streams))
-                    .await?;
-            match attached {
-                // It has just ended: so does the stream.
-                Err(error) if super::shim_is_gone(&error) => {
-                    std::os::unix::net::UnixStream::pair().map(|(ours, _)| ours)
+            let logs = options.logs;
+            let attached = crate::blocking(move || {
+                if logs {
+                    shim_client::attach_at(&run_dir, streams).map(|(s, at)| (s, Some(at)))
+                } else {
+                    shim_client::attach(&run_dir, streams).map(|s| (s, None))
                 }
-                other => other,
+            });
+            match attached.await? {
+                Ok((socket, position)) => (Ok(socket), position),
+                // It has just ended: so does the stream.
+                Err(error) if super::shim_is_gone(&error) => (gone(), None),
+                Err(error) => (Err(error), None),
             }
         } else {
-            container.park(streams)
+            (container.park(streams), None)
         };
         let socket = socket
             .and_then(|s| {
@@ -68,10 +87,17 @@ impl Containers {
                 tokio::net::UnixStream::from_std(s)
             })
             .map_err(|e| Error::caused("cannot attach to the container", e))?;
+        let replay = match history {
+            // There is a shim without a file: then there is no history.
+            Some(_) if position == Some(None) => None,
+            Some(history) => Some(history.until(position.flatten(), &options).await?),
+            None => None,
+        };
         self.context.tell(&record, "attach", &[]);
         let tty = record.config.tty;
         Ok(AttachStream {
             tty,
+            replay,
             socket,
             detach: (tty && streams.stdin).then_some(keys),
         })

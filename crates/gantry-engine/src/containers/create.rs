@@ -47,33 +47,6 @@ pub fn size_in_bytes(text: &str) -> Option<u64> {
     Some((number * factor as f64) as u64)
 }
 
-/// The `attrs` of a container's log lines, from the log options `labels`, `env` and `tag`.
-pub(crate) fn log_attributes(record: &Record) -> Vec<(String, String)> {
-    let options = &record.host_config.log_config.config;
-    let mut attributes = Vec::new();
-    let listed = |name: &str| {
-        options
-            .get(name)
-            .map(|l| l.split(',').map(str::to_owned).collect::<Vec<_>>())
-    };
-    for label in listed("labels").unwrap_or_default() {
-        if let Some(value) = record.config.labels.as_ref().and_then(|l| l.get(&label)) {
-            attributes.push((label, value.clone()));
-        }
-    }
-    for name in listed("env").unwrap_or_default() {
-        let mut entries = record.config.env.iter().flatten();
-        if let Some(value) = entries.find_map(|e| e.split_once('=').filter(|(k, _)| *k == name)) {
-            attributes.push((name, value.1.to_owned()));
-        }
-    }
-    if let Some(tag) = options.get("tag") {
-        attributes.push(("tag".into(), tag.clone()));
-    }
-    attributes.sort();
-    attributes
-}
-
 /// 64 random hexadecimal digits that cannot be taken for a number.
 pub(crate) fn random_id() -> String {
     loop {
@@ -130,10 +103,15 @@ impl Containers {
         let warnings = Vec::new();
         defaults::host_config(
             &mut host_config,
-            &self.context.settings.log_options,
+            (
+                &self.context.settings.log_driver,
+                &self.context.settings.log_options,
+            ),
             self.context.settings.shm_size,
             self.context.unified_cgroup,
         );
+        let log = &host_config.log_config;
+        crate::logs::validate(&log.kind, &log.config).map_err(Error::invalid)?;
         let (base, image_id) = self.base_of(&mut config, &host_config)?;
         super::spec::check_security_options(&host_config)?;
         let mounts = mounts::parse(&host_config)?;

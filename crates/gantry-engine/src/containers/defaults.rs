@@ -103,7 +103,7 @@ fn merge_health(ours: &mut HealthConfig, theirs: HealthConfig) {
 /// Docker's defaults for what the request leaves open.
 pub(super) fn host_config(
     config: &mut HostConfig,
-    log_options: &Map,
+    (log_driver, log_options): (&str, &Map),
     shm_size: i64,
     unified_cgroup: bool,
 ) {
@@ -136,11 +136,9 @@ pub(super) fn host_config(
     if config.pids_limit.is_some_and(|limit| limit <= 0) {
         config.pids_limit = None;
     }
-    if config.log_config.kind.is_empty() {
-        config.log_config.kind = "json-file".into();
-    }
-    if config.log_config.kind == "json-file" {
-        for (name, value) in log_options {
+    set(&mut config.log_config.kind, log_driver);
+    for (name, value) in log_options {
+        if config.log_config.kind == log_driver || name.starts_with("cache-") {
             config
                 .log_config
                 .config

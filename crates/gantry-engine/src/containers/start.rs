@@ -18,6 +18,9 @@ use std::sync::Arc;
 pub(super) const ENDPOINT_NOTE: &str = "endpoint";
 /// What Docker puts before runc's words.
 pub(super) const RUNTIME_PREFIX: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ";
+/// What Docker puts before what is wrong with a log.
+const LOG_PREFIX: &str =
+    "failed to create task for container: failed to initialize logging driver: ";
 
 /// The network that was made for a start.
 #[derive(Debug, Default)]
@@ -216,13 +219,16 @@ impl Containers {
         let run_dir = context.run_dir(&record.id);
         let config = &record.config;
         let rows_columns = record.host_config.console_size;
+        let log = crate::logs::drivers::request(context, record)
+            .map_err(|why| Error::system(format!("{LOG_PREFIX}{why}")))?;
+        steps.done("log");
         let started = context.spawner.start(StartRequest {
             id: &record.id,
             spec: &spec,
             rootfs,
             netns,
             run_dir: &run_dir,
-            log: context.log_file(record),
+            log,
             stdio: Stdio {
                 tty: config.tty,
                 open_stdin: config.open_stdin,

@@ -3,19 +3,6 @@
 use crate::error::{Error, Result};
 use gantry_api::container::{ContainerConfig, HostConfig, RestartPolicy};
 
-/// Options of the json-file driver.
-const JSON_FILE_OPTIONS: [&str; 10] = [
-    "max-file",
-    "max-size",
-    "compress",
-    "labels",
-    "labels-regex",
-    "env",
-    "env-regex",
-    "tag",
-    "mode",
-    "max-buffer-size",
-];
 const MINIMUM_MEMORY: i64 = 6 << 20;
 
 fn refuse<T>(message: impl Into<String>) -> Result<T> {
@@ -81,7 +68,6 @@ pub(super) fn host_config(config: &HostConfig) -> Result<()> {
     memory(config)?;
     cpu(config)?;
     modes(config)?;
-    log_config(config)?;
     for entry in config.extra_hosts.iter().flatten() {
         let valid = entry
             .split_once([':', '='])
@@ -287,32 +273,6 @@ fn modes(config: &HostConfig) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-fn log_config(config: &HostConfig) -> Result<()> {
-    let log = &config.log_config;
-    match log.kind.as_str() {
-        "none" => Ok(()),
-        "" | "json-file" => {
-            for (name, value) in &log.config {
-                if !JSON_FILE_OPTIONS.contains(&name.as_str()) {
-                    return refuse(format!("unknown log opt '{name}' for json-file log driver"));
-                }
-                let bad = match name.as_str() {
-                    "max-size" => value != "-1" && super::create::size_in_bytes(value).is_none(),
-                    "max-file" => value.parse::<u32>().ok().is_none_or(|n| n < 1),
-                    _ => false,
-                };
-                if bad {
-                    return refuse(format!("invalid value for log opt '{name}': {value}"));
-                }
-            }
-            Ok(())
-        }
-        other => refuse(format!(
-            "error looking up logging plugin {other}: plugin \"{other}\" not found"
-        )),
-    }
 }
 
 #[cfg(test)]

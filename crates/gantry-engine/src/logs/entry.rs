@@ -2,15 +2,16 @@
 
 use super::{Frame, LogOptions};
 use bytes::Bytes;
+use gantry_runtime::log::LogFormat;
 use jiff::Timestamp;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// An entry as the shim writes it.
+/// An entry of json-file.
 #[derive(Debug, Deserialize)]
-struct Entry<'a> {
+struct JsonEntry<'a> {
     #[serde(borrow)]
     log: Cow<'a, str>,
     #[serde(borrow)]
@@ -21,12 +22,69 @@ struct Entry<'a> {
     attrs: BTreeMap<String, String>,
 }
 
+/// An entry of either format.
+#[derive(Debug)]
+struct Entry<'a> {
+    stream: u8,
+    /// With its newline, but for a part of a line.
+    text: Cow<'a, [u8]>,
+    time: Timestamp,
+    attrs: BTreeMap<String, String>,
+}
+
+impl<'a> Entry<'a> {
+    /// Reads a line of a file; `None` for one that is no entry.
+    fn parse(line: &'a [u8], format: LogFormat) -> Option<Self> {
+        match format {
+            LogFormat::Json => {
+                let entry: JsonEntry<'_> = serde_json::from_slice(line).ok()?;
+                Some(Self {
+                    stream: if entry.stream == "stderr" { 2 } else { 1 },
+                    text: match entry.log {
+                        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+                    },
+                    time: entry.time.parse().ok()?,
+                    attrs: entry.attrs,
+                })
+            }
+            LogFormat::Local => Self::local(line),
+        }
+    }
+
+    /// See `gantry_runtime::log` for the format.
+    fn local(line: &'a [u8]) -> Option<Self> {
+        let (kind, rest) = line.split_first()?;
+        let (digits, text) = rest.split_at_checked(13)?;
+        let time = digits.iter().try_fold(0_i128, |time, digit| {
+            let value = char::from(*digit).to_digit(32)?;
+            Some(time << 5 | i128::from(value))
+        })?;
+        let text = match kind {
+            b'o' | b'e' => {
+                let mut whole = text.to_vec();
+                whole.push(b'\n');
+                Cow::Owned(whole)
+            }
+            b'O' | b'E' => Cow::Borrowed(text),
+            _ => return None,
+        };
+        Some(Self {
+            stream: if matches!(kind, b'e' | b'E') { 2 } else { 1 },
+            text,
+            time: Timestamp::from_nanosecond(time).ok()?,
+            attrs: BTreeMap::new(),
+        })
+    }
+}
+
 /// What is wanted of a log.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) options: LogOptions,
     /// Files of the log at most.
     pub(super) most_files: u32,
+    pub(super) format: LogFormat,
 }
 
 /// Turns lines into frames; knows for each stream whether the next text goes on with a line.
@@ -47,26 +105,22 @@ impl Format {
     /// Adds a line's frame, if it is wanted; false when nothing that follows is. A line that is not an entry (torn by a
     /// crash) is passed over.
     pub(super) fn line(&mut self, line: &[u8], frames: &mut Vec<Frame>) -> bool {
-        let Ok(entry) = serde_json::from_slice::<Entry<'_>>(line) else {
+        let Some(entry) = Entry::parse(line, self.wanted.format) else {
             return true;
         };
         let options = &self.wanted.options;
-        if options.since.is_some() || options.until.is_some() {
-            let time = entry
-                .time
-                .parse::<Timestamp>()
-                .map_or(0, Timestamp::as_nanosecond);
-            if options.until.is_some_and(|until| time > i128::from(until)) {
-                return false;
-            }
-            if options.since.is_some_and(|since| time < i128::from(since)) {
-                return true;
-            }
+        let time = entry.time.as_nanosecond();
+        if options.until.is_some_and(|until| time > i128::from(until)) {
+            return false;
         }
-        let (stream, chosen) = if entry.stream == "stderr" {
-            (2, options.stderr)
+        if options.since.is_some_and(|since| time < i128::from(since)) {
+            return true;
+        }
+        let stream = entry.stream;
+        let chosen = if stream == 2 {
+            options.stderr
         } else {
-            (1, options.stdout)
+            options.stdout
         };
         if !chosen {
             return true;
@@ -74,11 +128,11 @@ impl Format {
         // COMPAT: Docker puts time and details before every part of a long line; we put them before the line.
         let begins = !std::mem::replace(
             &mut self.within_line[usize::from(stream - 1)],
-            !entry.log.ends_with('\n'),
+            !entry.text.ends_with(b"\n"),
         );
         let mut text = String::new();
         if begins && options.timestamps {
-            fixed_time(&entry.time, &mut text);
+            let _ = write!(text, "{:.9}", entry.time);
             text.push(' ');
         }
         if begins && options.details {
@@ -86,24 +140,15 @@ impl Format {
             text.push(' ');
         }
         let bytes = if text.is_empty() {
-            Bytes::from(entry.log.into_owned())
+            Bytes::from(entry.text.into_owned())
         } else {
-            text.push_str(&entry.log);
-            Bytes::from(text)
+            let mut bytes = text.into_bytes();
+            bytes.extend_from_slice(&entry.text);
+            Bytes::from(bytes)
         };
         frames.push(Frame { stream, bytes });
         true
     }
-}
-
-/// The time with all nine digits of its fraction, as Docker shows it.
-fn fixed_time(time: &str, out: &mut String) {
-    let Some(bare) = time.strip_suffix('Z') else {
-        out.push_str(time);
-        return;
-    };
-    let (seconds, fraction) = bare.split_once('.').unwrap_or((bare, ""));
-    let _ = write!(out, "{seconds}.{fraction:0<9}Z");
 }
 
 /// `key=value,...` with both escaped as in a query.

@@ -1,12 +1,13 @@
 //! The files of one log, read as one: from the oldest to the newest, and on over rotations.
 //!
 //! Synchronous and without a clock: the caller asks again when something may have changed. A rotation renames `log` to
-//! `log.1`, that to `log.2` and so on (see `gantry_runtime::log`), so files are told apart by their inodes.
+//! `log.1`, that to `log.2` and so on, and may compress them (see `gantry_runtime::log`): files are told apart by inodes.
 
 use super::Frame;
 use super::entry::{Format, Wanted};
+use super::segment::Segment;
+use gantry_runtime::shim_client::Position;
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -36,13 +37,15 @@ pub(super) enum Reached {
 #[derive(Debug)]
 pub(super) struct Reader {
     path: PathBuf,
-    current: Option<File>,
+    current: Option<Segment>,
     offset: u64,
     /// Opened files that follow the current one, oldest first.
-    following: VecDeque<File>,
+    following: VecDeque<Segment>,
     /// The beginning of a line whose end has not been read.
     rest: Vec<u8>,
     format: Format,
+    /// Where the last file ends for this reader, which then looks for no newer one.
+    end: Option<u64>,
 }
 
 impl Reader {
@@ -53,6 +56,13 @@ impl Reader {
         if let Some(lines) = tail {
             offset = skip_to_tail(&mut following, lines)?;
         }
+        // A file that was last written before has nothing that is wanted.
+        if let Some(since) = wanted.options.since {
+            while following.len() > 1 && following[0].modified()? < since {
+                following.pop_front();
+                offset = 0;
+            }
+        }
         Ok(Self {
             path: path.to_owned(),
             current: following.pop_front(),
@@ -60,16 +70,58 @@ impl Reader {
             following,
             rest: Vec::new(),
             format: Format::new(wanted),
+            end: None,
+        })
+    }
+
+    /// Opens the log for what is before a place in it; none: before its end now.
+    pub(super) fn open_until(
+        path: &Path,
+        wanted: Wanted,
+        position: Option<Position>,
+    ) -> io::Result<Self> {
+        let mut following = open_all(path, wanted.most_files)?;
+        let end = match position {
+            Some(position) => {
+                let last = following
+                    .iter()
+                    .rposition(|file| file.identity.1 == position.inode);
+                // Rotated away since: then nothing is left that is older.
+                following.truncate(last.map_or(0, |at| at + 1));
+                position.offset
+            }
+            None => match following.back_mut() {
+                Some(last) => last.file()?.metadata()?.len(),
+                None => 0,
+            },
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            current: following.pop_front(),
+            offset: 0,
+            following,
+            rest: Vec::new(),
+            format: Format::new(wanted),
+            end: Some(end),
         })
     }
 
     /// Reads a block and appends its entries.
     pub(super) fn read(&mut self, frames: &mut Vec<Frame>) -> io::Result<Reached> {
-        let Some(file) = &self.current else {
+        let Some(current) = &mut self.current else {
             return self.advance();
         };
+        let file = current.file()?;
         let start = self.rest.len();
-        self.rest.resize(start + BLOCK, 0);
+        let left = match self.end {
+            Some(end) if self.following.is_empty() => end.saturating_sub(self.offset),
+            _ => u64::MAX,
+        };
+        if left == 0 {
+            return Ok(Reached::Done);
+        }
+        let block = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
+        self.rest.resize(start + block, 0);
         let count = file.read_at(&mut self.rest[start..], self.offset)?;
         self.rest.truncate(start + count);
         self.offset += count as u64;
@@ -105,14 +157,15 @@ impl Reader {
     fn advance(&mut self) -> io::Result<Reached> {
         let next = match self.following.pop_front() {
             Some(next) => Some(next),
+            None if self.end.is_some() => return Ok(Reached::Done),
             None => self.newer()?,
         };
         let Some(next) = next else {
             return Ok(Reached::End);
         };
         // What was written between the last read and the rotation comes first.
-        if let Some(current) = &self.current
-            && current.metadata()?.len() > self.offset
+        if let Some(current) = &mut self.current
+            && current.file()?.metadata()?.len() > self.offset
         {
             self.following.push_front(next);
             return Ok(Reached::More);
@@ -124,24 +177,25 @@ impl Reader {
     }
 
     /// The file that took the current one's place; none when the current one is the newest, or a rotation is under way.
-    fn newer(&self) -> io::Result<Option<File>> {
+    fn newer(&self) -> io::Result<Option<Segment>> {
         let Some(current) = &self.current else {
-            return open(&self.path);
+            return Segment::open(&self.path);
         };
-        let own = identity(current)?;
-        let is_own = |path: &Path| std::fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == own);
-        if is_own(&self.path) {
+        let own = current.physical;
+        // Most often asked, so without opening it.
+        if std::fs::metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == own) {
             return Ok(None);
         }
         let mut holes = 0;
         let mut place = None;
         for number in 1.. {
             let path = numbered(&self.path, number);
-            if is_own(&path) {
+            let found = Segment::open(&path)?;
+            if found.as_ref().is_some_and(|segment| segment.is(current)) {
                 place = Some(number);
                 break;
             }
-            holes = if path.exists() { 0 } else { holes + 1 };
+            holes = if found.is_some() { 0 } else { holes + 1 };
             if holes == HOLES {
                 break;
             }
@@ -150,8 +204,8 @@ impl Reader {
             // Rotated away altogether: the oldest that is left is next. Or it was faster than we: the one after it is.
             let mut files = open_all(&self.path, u32::MAX)?;
             while let Some(file) = files.pop_front() {
-                let found = identity(&file)? == own;
-                let any_own = found || holds(&files, own)?;
+                let found = file.is(current);
+                let any_own = found || files.iter().any(|file| file.is(current));
                 if !any_own {
                     return Ok(Some(file));
                 }
@@ -161,15 +215,11 @@ impl Reader {
             }
             return Ok(None);
         };
-        let next = open(&numbered(&self.path, place - 1))?;
+        let next = Segment::open(&numbered(&self.path, place - 1))?;
         // Were the files renamed meanwhile, it is another one: the next call looks again.
-        Ok(next.filter(|_| is_own(&numbered(&self.path, place))))
+        let still = Segment::open(&numbered(&self.path, place))?;
+        Ok(next.filter(|_| still.is_some_and(|segment| segment.is(current))))
     }
-}
-
-fn identity(file: &File) -> io::Result<(u64, u64)> {
-    let metadata = file.metadata()?;
-    Ok((metadata.dev(), metadata.ino()))
 }
 
 fn numbered(path: &Path, number: u32) -> PathBuf {
@@ -181,26 +231,9 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
-fn open(path: &Path) -> io::Result<Option<File>> {
-    match File::open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn holds(files: &VecDeque<File>, wanted: (u64, u64)) -> io::Result<bool> {
-    for file in files {
-        if identity(file)? == wanted {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// All files that are there, oldest first. They are opened from the newest on, and again when a rotation has changed
 /// the newest meanwhile.
-fn open_all(path: &Path, most: u32) -> io::Result<VecDeque<File>> {
+fn open_all(path: &Path, most: u32) -> io::Result<VecDeque<Segment>> {
     let mut files = VecDeque::new();
     for _ in 0..TRIES {
         let unchanged = open_once(path, most, &mut files)?;
@@ -211,15 +244,15 @@ fn open_all(path: &Path, most: u32) -> io::Result<VecDeque<File>> {
     Ok(files)
 }
 
-fn open_once(path: &Path, most: u32, files: &mut VecDeque<File>) -> io::Result<bool> {
+fn open_once(path: &Path, most: u32, files: &mut VecDeque<Segment>) -> io::Result<bool> {
     files.clear();
     let mut holes = 0;
     for number in 0..most.max(1) {
-        match open(&numbered(path, number))? {
+        match Segment::open(&numbered(path, number))? {
             Some(file) => {
                 holes = 0;
                 // One that was renamed under our hands is met twice.
-                if !holds(files, identity(&file)?)? {
+                if !files.iter().any(|held| held.physical == file.physical) {
                     files.push_front(file);
                 }
             }
@@ -229,28 +262,27 @@ fn open_once(path: &Path, most: u32, files: &mut VecDeque<File>) -> io::Result<b
             break;
         }
     }
-    let newest = files.back().map(identity).transpose()?;
-    let now = open(path)?.as_ref().map(identity).transpose()?;
+    let newest = files.back().map(|file| file.physical);
+    let now = Segment::open(path)?.map(|file| file.physical);
     Ok(newest == now)
 }
 
 /// Drops the files before the last `lines` entries; the offset of the first entry in the file that is left.
-fn skip_to_tail(files: &mut VecDeque<File>, lines: u64) -> io::Result<u64> {
+fn skip_to_tail(files: &mut VecDeque<Segment>, lines: u64) -> io::Result<u64> {
     let mut missing = lines;
     let mut block = vec![0; BLOCK];
     for at in (0..files.len()).rev() {
-        let mut end = files[at].metadata()?.len();
+        let file = files[at].file()?;
+        let length = file.metadata()?.len();
+        let mut end = length;
         let mut first = true;
         while end > 0 {
             let start = end.saturating_sub(BLOCK as u64);
             let read = &mut block[..(end - start) as usize];
-            files[at].read_exact_at(read, start)?;
+            file.read_exact_at(read, start)?;
             for (place, _) in read.iter().enumerate().rev().filter(|(_, b)| **b == b'\n') {
                 // The newline at the very end closes the last entry; each other one stands before an entry.
-                if std::mem::take(&mut first)
-                    && start + place as u64 + 1 == files[at].metadata()?.len()
-                    && missing > 0
-                {
+                if std::mem::take(&mut first) && start + place as u64 + 1 == length && missing > 0 {
                     continue;
                 }
                 if missing == 0 || {
@@ -264,7 +296,7 @@ fn skip_to_tail(files: &mut VecDeque<File>, lines: u64) -> io::Result<u64> {
             end = start;
         }
         // The file's first entry has no newline before it.
-        if files[at].metadata()?.len() > 0 {
+        if length > 0 {
             missing = missing.saturating_sub(1);
             if missing == 0 && lines > 0 {
                 files.drain(..at);

@@ -1,4 +1,5 @@
 use super::*;
+use gantry_runtime::log::LogFormat;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -50,6 +51,7 @@ async fn read(
         Wanted {
             options,
             most_files: 10,
+            format: LogFormat::Json,
         },
         tail,
     )

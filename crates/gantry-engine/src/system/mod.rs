@@ -133,9 +133,9 @@ impl Engine {
             volume: vec!["local".to_owned()],
             network: ["bridge", "host", "null"].map(str::to_owned).to_vec(),
             authorization: None,
-            log: vec!["json-file".to_owned()],
+            log: crate::logs::DRIVERS.map(str::to_owned).to_vec(),
         };
-        info.logging_driver = "json-file".to_owned();
+        info.logging_driver.clone_from(&context.settings.log_driver);
         info.runtimes = runtimes(&context.settings.program.display().to_string());
         "runc".clone_into(&mut info.default_runtime);
         describe_engine(&mut info);

@@ -1,28 +1,46 @@
 //! An entry as bytes: Docker's escapes and Go's time.
 
-use super::Stream;
+use super::{Entry, Stream};
 use std::time::Duration;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Appends one entry with its newline.
-pub(super) fn entry(
-    out: &mut Vec<u8>,
-    stream: Stream,
-    text: &[u8],
-    attrs: &[u8],
-    since_1970: Duration,
-) {
+/// Appends an entry as Docker's json-file driver writes it.
+pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>, attrs: &[u8]) {
     out.extend_from_slice(b"{\"log\":\"");
-    escape(out, text);
-    out.extend_from_slice(match stream {
+    escape(out, entry.text);
+    if entry.ends {
+        out.extend_from_slice(b"\\n");
+    }
+    out.extend_from_slice(match entry.stream {
         Stream::Stdout => b"\",\"stream\":\"stdout\",",
         Stream::Stderr => b"\",\"stream\":\"stderr\",",
     });
     out.extend_from_slice(attrs);
     out.extend_from_slice(b"\"time\":\"");
-    timestamp(out, since_1970);
+    timestamp(out, entry.since_1970());
     out.extend_from_slice(b"\"}\n");
+}
+
+/// Appends an entry in the compact format.
+pub(super) fn local(out: &mut Vec<u8>, entry: &Entry<'_>) {
+    out.push(match (entry.stream, entry.ends) {
+        (Stream::Stdout, true) => b'o',
+        (Stream::Stdout, false) => b'O',
+        (Stream::Stderr, true) => b'e',
+        (Stream::Stderr, false) => b'E',
+    });
+    let time = entry.since_1970().as_nanos() as u64;
+    out.extend((0..13).rev().map(|digit| {
+        let value = (time >> (digit * 5)) as u8 & 31;
+        if value < 10 {
+            b'0' + value
+        } else {
+            b'a' + value - 10
+        }
+    }));
+    out.extend_from_slice(entry.text);
+    out.push(b'\n');
 }
 
 /// `"attrs":{...},` for pairs that are sorted by key; nothing for none.
@@ -51,7 +69,7 @@ pub(super) fn attributes(pairs: &[(String, String)]) -> Vec<u8> {
 
 /// Text inside a JSON string as Docker's log writer has it: `<`, `>`, `&` and controls as `\u00..`, what is not UTF-8
 /// as `\ufffd`.
-fn escape(out: &mut Vec<u8>, text: &[u8]) {
+pub(super) fn escape(out: &mut Vec<u8>, text: &[u8]) {
     for chunk in text.utf8_chunks() {
         escape_valid(out, chunk.valid());
         for _ in chunk.invalid() {
@@ -121,16 +139,14 @@ pub(super) fn whole_characters(text: &[u8]) -> usize {
 
 /// Appends a time as Go's RFC 3339 with nanoseconds, in UTC, without zeros at the end of the fraction.
 pub(super) fn timestamp(out: &mut Vec<u8>, since_1970: Duration) {
-    let seconds = since_1970.as_secs();
-    let (year, month, day) = date(seconds / 86_400);
-    let in_day = seconds % 86_400;
+    let (year, month, day, in_day) = civil(since_1970.as_secs());
     push_digits(out, year, 4);
     for (before, number) in [
         (b'-', month),
         (b'-', day),
-        (b'T', in_day / 3600),
-        (b':', in_day / 60 % 60),
-        (b':', in_day % 60),
+        (b'T', in_day[0]),
+        (b':', in_day[1]),
+        (b':', in_day[2]),
     ] {
         out.push(before);
         push_digits(out, number, 2);
@@ -153,6 +169,18 @@ fn push_digits(out: &mut Vec<u8>, mut number: u64, width: usize) {
         number /= 10;
     }
     out.extend_from_slice(&digits[..width]);
+}
+
+/// Year, month, day, and hours, minutes, seconds of a time in seconds since 1970.
+pub(super) fn civil(seconds: u64) -> (u64, u64, u64, [u64; 3]) {
+    let (year, month, day) = date(seconds / 86_400);
+    let in_day = seconds % 86_400;
+    (
+        year,
+        month,
+        day,
+        [in_day / 3600, in_day / 60 % 60, in_day % 60],
+    )
 }
 
 /// The Gregorian date of a day since 1970, counted in years that begin in March, so that the leap day is the last.

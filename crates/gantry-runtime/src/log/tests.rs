@@ -12,13 +12,15 @@ impl Folder {
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
-    fn open(&self, max_size: Option<u64>, max_files: u32) -> JsonLog {
+    fn open(&self, max_size: Option<u64>, max_files: u32) -> Log {
         self.open_with(max_size, max_files, &[])
     }
-    fn open_with(&self, max_size: Option<u64>, max_files: u32, attrs: &[(&str, &str)]) -> JsonLog {
+    fn open_with(&self, max_size: Option<u64>, max_files: u32, attrs: &[(&str, &str)]) -> Log {
         let directory: OwnedFd = std::fs::File::open(&self.0).unwrap().into();
-        let plan = LogPlan {
+        let plan = LogFilePlan {
             dir: 0,
+            format: LogFormat::Json,
+            compress: false,
             name: "log".to_owned(),
             max_size,
             max_files,
@@ -27,7 +29,15 @@ impl Folder {
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                 .collect(),
         };
-        JsonLog::open(directory, &plan).unwrap()
+        let plan = LogPlan {
+            file: Some(plan),
+            remote: None,
+        };
+        let mut directory = Some(directory);
+        Log::open(&plan, |_| {
+            Ok::<_, std::io::Error>(directory.take().unwrap())
+        })
+        .unwrap()
     }
     fn text(&self, name: &str) -> String {
         std::fs::read_to_string(self.0.join(name)).unwrap()
@@ -193,7 +203,7 @@ fn a_full_disk_drops_entries_and_counts_them() {
         .unwrap()
         .set_len(0)
         .unwrap();
-    log.size = 0;
+    log.file.as_mut().unwrap().files.set_size(0);
     log.write(1, b"there is room again\n", SystemTime::now());
     let after = folder.texts_of("log");
     drop(log);
@@ -225,4 +235,75 @@ fn how_fast() {
         "{:.0} MB/s of output",
         (chunk.len() * 300) as f64 / 1e6 / seconds
     );
+}
+
+fn plan(format: LogFormat, max_size: u64, max_files: u32, compress: bool) -> LogFilePlan {
+    LogFilePlan {
+        dir: 0,
+        name: "log".into(),
+        format,
+        max_size: Some(max_size),
+        max_files,
+        compress,
+        attrs: Vec::new(),
+    }
+}
+
+fn open_plan(folder: &Folder, file: LogFilePlan) -> Log {
+    let plan = LogPlan {
+        file: Some(file),
+        remote: None,
+    };
+    let directory: OwnedFd = std::fs::File::open(&folder.0).unwrap().into();
+    let mut directory = Some(directory);
+    Log::open(&plan, |_| {
+        Ok::<_, std::io::Error>(directory.take().unwrap())
+    })
+    .unwrap()
+}
+
+#[test]
+fn the_compact_format() {
+    let folder = Folder::new("local");
+    let mut log = open_plan(&folder, plan(LogFormat::Local, 1 << 20, 1, false));
+    log.write(2, b"err\xff\n\n", at(31));
+    log.write(1, b"no end", at(1 << 60));
+    log.close();
+    let bytes = std::fs::read(folder.0.join("log")).unwrap();
+    let lines: Vec<&[u8]> = bytes.split(|b| *b == b'\n').collect();
+    assert_eq!(lines[0], b"e000000000000verr\xff");
+    assert_eq!(lines[1], b"e000000000000v");
+    assert!(lines[2].starts_with(b"O") && lines[2].ends_with(b"no end"));
+    assert_eq!(lines.len(), 4);
+}
+
+#[test]
+fn rotated_files_are_compressed_bit_by_bit() {
+    use std::io::Read as _;
+    let folder = Folder::new("compress");
+    let mut log = open_plan(&folder, plan(LogFormat::Local, 200_000, 3, true));
+    for n in 0..60_000 {
+        log.write(1, format!("line {n}\n").as_bytes(), SystemTime::now());
+        while log.deadline().is_some() && n % 7 == 0 {
+            log.step();
+        }
+    }
+    log.close();
+    let mut names: Vec<String> = std::fs::read_dir(&folder.0)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["log", "log.1.gz", "log.2.gz"]);
+    let mut whole = String::new();
+    for name in ["log.2.gz", "log.1.gz"] {
+        let file = std::fs::File::open(folder.0.join(name)).unwrap();
+        flate2::read::GzDecoder::new(file)
+            .read_to_string(&mut whole)
+            .unwrap();
+    }
+    whole.push_str(&folder.text("log"));
+    let numbers: Vec<u32> = whole.lines().map(|l| l[19..].parse().unwrap()).collect();
+    assert!(numbers.windows(2).all(|two| two[0] + 1 == two[1]));
+    assert_eq!(numbers.last(), Some(&59_999));
 }

@@ -3,7 +3,7 @@
 use super::write_file;
 use crate::cgroup::{Cgroup, CgroupHandle};
 use crate::init::{self, Birth};
-use crate::log::JsonLog;
+use crate::log::Log;
 use crate::plan::{Places, Plan, Reply, StdioPlan};
 use crate::spawner::Host;
 use crate::steps::Steps;
@@ -24,7 +24,7 @@ pub(super) struct Running {
     pub(super) outputs: Outputs,
     pub(super) stdin: Option<OwnedFd>,
     pub(super) stdio: StdioPlan,
-    pub(super) log: Option<JsonLog>,
+    pub(super) log: Log,
     pub(super) attached: Vec<(OwnedFd, crate::spawn::Streams)>,
     /// What ends with a container's first process; an exec owns nothing.
     pub(super) container: Option<Owned>,
@@ -147,12 +147,11 @@ fn supervise(
     born: Born,
 ) -> Result<Running, Reply> {
     let mut fds = Taking::from(fds);
-    let log = match &plan.log {
-        Some(log) => {
-            Some(JsonLog::open(fds.take(log.dir)?, log).map_err(|e| setup("open the log", e))?)
-        }
-        None => None,
-    };
+    let log = Log::open(&plan.log, |index| {
+        let fd = fds.take(index);
+        fd.map_err(|_| io::Error::other("a descriptor is missing"))
+    })
+    .map_err(|e| setup("open the log", e))?;
     let owned = Owned {
         rootfs: fds.take(plan.rootfs)?,
         cgroup,
@@ -217,7 +216,7 @@ pub(super) fn take_over(
         outputs,
         stdin,
         stdio,
-        log: None,
+        log: Log::default(),
         attached: attached?,
         container: None,
         pidfd,

@@ -28,6 +28,7 @@ enum Role {
     Stdin,
     Client(usize),
     Pending(usize),
+    Log,
 }
 
 struct Loop {
@@ -121,8 +122,11 @@ impl Loop {
     }
 
     fn roles(&self, running: bool) -> Vec<Role> {
-        let full = self.clients.iter().any(Client::is_full);
+        // What a container left in its pipes is taken even if the log is full.
+        let full =
+            self.clients.iter().any(Client::is_full) || (running && self.running.log.is_full());
         let mut roles = Vec::new();
+        roles.extend(self.running.log.poll_fd().map(|_| Role::Log));
         if running {
             roles.extend([Role::Exit, Role::Listener]);
             if self.running.stdin.is_some() && !self.input.is_empty() {
@@ -151,6 +155,10 @@ impl Loop {
                 PollFlags::OUT,
             ),
             Role::Pending(at) => (self.pending[at].as_fd(), PollFlags::IN),
+            Role::Log => running
+                .log
+                .poll_fd()
+                .unwrap_or((listener, PollFlags::empty())),
             Role::Client(at) => {
                 let client = &self.clients[at];
                 let mut flags = PollFlags::empty();
@@ -171,6 +179,9 @@ impl Loop {
         let waits = self.clients.iter().any(Client::waits);
         let limit = until.map(|until| until.saturating_duration_since(Instant::now()));
         let limit = limit.or(waits.then_some(Duration::from_secs(1)));
+        let log_at = self.running.log.deadline();
+        let log_in = log_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let limit = limit.into_iter().chain(log_in).min();
         let limit = limit.map(|d| Timespec {
             tv_sec: d.as_secs() as i64,
             tv_nsec: i64::from(d.subsec_nanos()),
@@ -194,7 +205,11 @@ impl Loop {
                 Role::Stdin => self.feed(),
                 Role::Pending(at) => self.command(at),
                 Role::Client(at) => self.client(at, events),
+                Role::Log => self.running.log.step(),
             }
+        }
+        if log_at.is_some_and(|at| at <= Instant::now()) {
+            self.running.log.step();
         }
         if waits {
             self.clients.iter_mut().for_each(Client::cut_off_if_stuck);
@@ -220,9 +235,7 @@ impl Loop {
             Ok(0) => self.running.outputs.close(kind),
             Ok(n) => {
                 let bytes = &self.chunk[..n];
-                if let Some(log) = &mut self.running.log {
-                    log.write(kind, bytes, SystemTime::now());
-                }
+                self.running.log.write(kind, bytes, SystemTime::now());
                 for client in &mut self.clients {
                     client.push(kind, bytes, &self.running.stdio);
                 }
@@ -259,9 +272,23 @@ impl Loop {
             let _ = rustix::net::send(&socket, &code, rustix::net::SendFlags::NOSIGNAL);
         };
         match command::decode(&bytes[..n]) {
-            Some(command::Command::Attach(streams)) => {
+            Some(command::Command::Attach(streams, position)) => {
                 answer(Ok(()));
-                self.clients.extend(Client::new(socket, streams));
+                let log = &self.running.log;
+                if position {
+                    let (inode, offset) = log.position();
+                    let bytes = [inode.to_le_bytes(), offset.to_le_bytes()].concat();
+                    let _ = rustix::net::send(&socket, &bytes, rustix::net::SendFlags::NOSIGNAL);
+                }
+                if let Ok(mut client) = Client::new(socket, streams) {
+                    for kind in [1, 2].into_iter().filter(|_| position) {
+                        let begun = log.begun(kind);
+                        if !begun.is_empty() {
+                            client.push(kind, begun, &self.running.stdio);
+                        }
+                    }
+                    self.clients.push(client);
+                }
             }
             Some(command::Command::Resize { rows, columns }) => answer(self.resize(rows, columns)),
             Some(command::Command::Watch) => {
@@ -364,9 +391,7 @@ impl Loop {
 
     /// Tells the exit, lets the clients have the rest, and leaves nothing behind.
     fn finish(mut self, code: i32) {
-        if let Some(log) = self.running.log.take() {
-            log.close();
-        }
+        self.running.log.end();
         let container = self.running.container.take();
         let oom_killed = container.as_ref().is_some_and(|c| c.handle.oom_kills() > 0);
         let record = ExitRecord {
@@ -391,6 +416,7 @@ impl Loop {
             self.turn(false, Some(Instant::now() + Duration::from_secs(1)));
         }
         self.clients.clear();
+        std::mem::take(&mut self.running.log).close();
         if let Some(Owned {
             cgroup,
             handle,

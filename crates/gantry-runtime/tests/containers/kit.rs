@@ -1,9 +1,10 @@
 //! A small engine for the tests: a spawner, a busybox root, a spec.
 
 use gantry_runtime::cgroup::Cgroup;
+use gantry_runtime::log::{LogFile, LogFormat, LogRequest};
 use gantry_runtime::shim_client::ExitRecord;
 use gantry_runtime::spawn::{
-    Attached, LogFile, Spawner, SpawnerOptions, StartError, StartRequest, Started, Stdio, Streams,
+    Attached, Spawner, SpawnerOptions, StartError, StartRequest, Started, Stdio, Streams,
 };
 use oci_spec::runtime::{Spec, SpecBuilder};
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -121,12 +122,17 @@ impl Place {
             rootfs,
             netns: None,
             run_dir: &self.run_dir(),
-            log: self.log.then(|| LogFile {
-                path: self.log_path(),
-                max_size: None,
-                max_files: 1,
-                attrs: Vec::new(),
-            }),
+            log: LogRequest {
+                file: self.log.then(|| LogFile {
+                    path: self.log_path(),
+                    format: LogFormat::Json,
+                    max_size: None,
+                    max_files: 1,
+                    compress: false,
+                    attrs: Vec::new(),
+                }),
+                remote: None,
+            },
             stdio: self.stdio.clone(),
             attached: std::mem::take(&mut self.attached),
             trace: true,

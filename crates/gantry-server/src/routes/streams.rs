@@ -40,6 +40,8 @@ fn options(call: &Call) -> AttachOptions {
         stdin: query.truth("stream") && query.truth("stdin"),
         stdout: query.truth("stdout"),
         stderr: query.truth("stderr"),
+        logs: query.truth("logs"),
+        stream: query.truth("stream"),
         detach_keys: query.given("detachKeys").map(str::to_owned),
     }
 }
@@ -49,7 +51,7 @@ async fn attach(call: Call) -> Result<Hijack> {
     let stdin = options.stdin;
     let id = call.name("id").to_owned();
     let attached = call.state.containers.attach(&id, options).await?;
-    let replay = replay(&call, &id).await?;
+    let replay = attached.replay.map(wire);
     let kind = content_type(attached.tty, call.version);
     let containers = call.state.containers.clone();
     let upgrade = call.header("upgrade");
@@ -78,19 +80,6 @@ async fn attach_websocket(call: Call) -> Result<Hijack> {
     Ok(websocket::hijack(headers, attached, stdin, move || {
         containers.detached(&id);
     }))
-}
-
-/// What the container has written so far, where `logs=1` asks for it.
-async fn replay(call: &Call, id: &str) -> Result<Option<BoxStream<'static, Bytes>>> {
-    if !call.query.truth("logs") {
-        return Ok(None);
-    }
-    let options = LogOptions {
-        stdout: call.query.truth("stdout"),
-        stderr: call.query.truth("stderr"),
-        ..LogOptions::default()
-    };
-    Ok(Some(wire(call.state.containers.logs(id, options).await?)))
 }
 
 async fn logs(call: Call) -> Result<Response> {

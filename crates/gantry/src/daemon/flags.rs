@@ -51,7 +51,7 @@ pub(crate) struct Flags {
     /// Group that may use the unix sockets (default: docker, where it exists)
     #[arg(short = 'G', long, value_name = "GROUP")]
     pub(crate) group: Option<String>,
-    /// Default log driver of containers: json-file
+    /// Default log driver of containers (json-file unless given)
     #[arg(long, value_name = "DRIVER")]
     pub(crate) log_driver: Option<String>,
     /// Default log options of containers, KEY=VALUE (repeatable)

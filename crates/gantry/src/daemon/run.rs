@@ -94,6 +94,7 @@ fn engine_settings(settings: &Settings, program: PathBuf) -> EngineSettings {
         data_root: settings.data_root.clone(),
         exec_root: settings.exec_root.clone(),
         cgroup_parent: settings.cgroup_parent.clone(),
+        log_driver: settings.log_driver.clone(),
         log_options: settings.log_opts.clone(),
         program,
         dns: settings.dns.clone(),

@@ -57,6 +57,7 @@ pub(crate) struct Settings {
     pub(crate) log_level: String,
     pub(crate) log_json: bool,
     pub(crate) group: Option<String>,
+    pub(crate) log_driver: String,
     pub(crate) log_opts: BTreeMap<String, String>,
     pub(crate) dns: Vec<String>,
     pub(crate) dns_opts: Vec<String>,
@@ -117,9 +118,14 @@ impl Settings {
             one("log-opts", Some(()), Some(()))?;
         }
         let driver = one("log-driver", flags.log_driver, file.log_driver)?;
-        if let Some(driver) = driver.filter(|d| d != "json-file") {
-            bail!("log driver {driver:?}: json-file is the one that this version has");
-        }
+        let log_driver = driver.unwrap_or_else(|| "json-file".into());
+        let log_opts = if log_opts.is_empty() {
+            file.log_opts
+        } else {
+            log_opts
+        };
+        gantry_engine::logs::validate(&log_driver, &log_opts)
+            .map_err(|why| anyhow::anyhow!("failed to set log opts: {why}"))?;
         for option in many("exec-opts", flags.exec_opts, file.exec_opts)? {
             if option != "native.cgroupdriver=cgroupfs" {
                 bail!(
@@ -175,11 +181,8 @@ impl Settings {
                 Some(other) => bail!("log format {other:?}: text or json is expected"),
             },
             group: one("group", flags.group, file.group)?,
-            log_opts: if log_opts.is_empty() {
-                file.log_opts
-            } else {
-                log_opts
-            },
+            log_driver,
+            log_opts,
             dns: many("dns", flags.dns, file.dns)?,
             dns_opts: many("dns-opts", flags.dns_opts, file.dns_opts)?,
             dns_search: many("dns-search", flags.dns_search, file.dns_search)?,

@@ -12,6 +12,7 @@ mod daemon;
 mod exec;
 mod health;
 mod images;
+mod logs;
 mod network;
 mod recovery;
 mod rootfs;

@@ -72,6 +72,7 @@ impl Containers {
                 keys => keys,
             };
             stream = Some(AttachStream {
+                replay: None,
                 tty: options.tty,
                 socket: ours,
                 detach: match options.tty && streams.stdin {
