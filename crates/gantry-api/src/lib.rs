@@ -9,6 +9,7 @@
 pub mod container;
 pub mod event;
 pub mod exec;
+pub mod files;
 pub mod filter;
 pub mod go;
 pub mod image;

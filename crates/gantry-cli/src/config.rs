@@ -17,6 +17,7 @@ pub(crate) struct ConfigFile {
     pub(crate) images_format: Option<String>,
     pub(crate) detach_keys: Option<String>,
     pub(crate) proxies: BTreeMap<String, Proxy>,
+    prune_filters: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -97,6 +98,27 @@ impl ConfigFile {
             }
         }
         engine.encode(serde_json::Value::Object(fields).to_string())
+    }
+
+    /// The filters of a `prune` with those that the file adds; a label of the command line stands before its opposite.
+    pub(crate) fn with_prune_filters(
+        &self,
+        mut given: Vec<(String, String)>,
+    ) -> Vec<(String, String)> {
+        for text in &self.prune_filters {
+            let Some((key, value)) = text.split_once('=') else {
+                continue;
+            };
+            let opposite = match key {
+                "label" => "label!",
+                "label!" => "label",
+                _ => "",
+            };
+            if !given.iter().any(|(k, v)| k == opposite && v == value) {
+                given.push((key.to_owned(), value.to_owned()));
+            }
+        }
+        given
     }
 
     fn auth_of(&self, registry: &str) -> Option<(&str, &Auth)> {

@@ -6,16 +6,18 @@
 
 use crate::overlay::{is_opaque, is_whiteout};
 use crate::snapshots::{Change, ChangeKind};
+use crate::upper::{self, is_dir, is_gone};
+use rustix::fs::Stat;
 use std::collections::HashSet;
-use std::fs::Metadata;
+use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Compares the writable layer with what is below, the uppermost layer first. Sorted by path.
 pub(crate) fn changes(upper: &Path, lowers: &[PathBuf]) -> io::Result<Vec<Change>> {
     let mut walk = Walk {
-        upper,
+        upper: upper::open(upper)?,
         lowers,
         changes: Vec::new(),
     };
@@ -25,7 +27,7 @@ pub(crate) fn changes(upper: &Path, lowers: &[PathBuf]) -> io::Result<Vec<Change
 }
 
 struct Walk<'a> {
-    upper: &'a Path,
+    upper: OwnedFd,
     lowers: &'a [PathBuf],
     changes: Vec<Change>,
 }
@@ -40,21 +42,25 @@ impl Walk<'_> {
 
     /// `below`: there is such a directory below; `hidden`: nothing of what is in it shines through.
     fn directory(&mut self, path: &Path, below: bool, hidden: bool) -> io::Result<()> {
-        let own = self.upper.join(path);
-        let hidden = hidden || (below && is_opaque(&own));
-        let mut seen = HashSet::new();
-        for name in names(&own)? {
-            let child = path.join(&name);
+        let own = match upper::open_dir(&self.upper, path) {
             // A running container may take it away in the meantime.
-            let Ok(meta) = self.upper.join(&child).symlink_metadata() else {
+            Err(error) if is_gone(&error) => return Ok(()),
+            other => other?,
+        };
+        let opaque = || upper::xattr(&own, ".".as_ref(), crate::overlay::OPAQUE);
+        let hidden = hidden || (below && opaque().is_some_and(|value| value == b"y"));
+        let mut seen = HashSet::new();
+        for name in upper::names(&own)? {
+            let child = path.join(&name);
+            let Some(stat) = upper::stat(&own, &name)? else {
                 continue;
             };
             let old = match below {
                 true => find(self.lowers, &child)?,
                 false => None,
             };
+            self.entry(&own, &child, &stat, old, hidden)?;
             seen.insert(name);
-            self.entry(&child, &meta, old, hidden)?;
         }
         if below && hidden {
             self.gone(path, &seen)?;
@@ -64,12 +70,13 @@ impl Walk<'_> {
 
     fn entry(
         &mut self,
+        dir: &OwnedFd,
         path: &Path,
-        meta: &Metadata,
-        old: Option<(PathBuf, Metadata)>,
+        stat: &Stat,
+        old: Option<(PathBuf, Stat)>,
         hidden: bool,
     ) -> io::Result<()> {
-        if is_whiteout(meta.mode(), meta.rdev()) {
+        if is_whiteout(stat.st_mode, stat.st_rdev) {
             if old.is_some() {
                 self.add(path, ChangeKind::Deleted);
             }
@@ -77,15 +84,19 @@ impl Walk<'_> {
         }
         let at = self.changes.len();
         let mut listed = true;
+        let capability = || {
+            let name = path.file_name().unwrap_or_default();
+            upper::xattr(dir, name, CAPABILITY)
+        };
         match &old {
             None => self.add(path, ChangeKind::Added),
-            Some((place, old)) if differs(&self.upper.join(path), meta, place, old) => {
+            Some((place, old)) if differs(stat, old) || capability() != capability_of(place) => {
                 self.add(path, ChangeKind::Modified);
             }
             Some(_) => listed = false,
         }
-        if meta.is_dir() {
-            let below = old.is_some_and(|(_, old)| old.is_dir());
+        if is_dir(stat) {
+            let below = old.is_some_and(|(_, old)| is_dir(&old));
             self.directory(path, below, hidden)?;
             if !listed && self.changes.len() > at {
                 self.add(path, ChangeKind::Modified);
@@ -95,7 +106,7 @@ impl Walk<'_> {
     }
 
     /// What was in a directory that has been replaced whole, and is not in the new one.
-    fn gone(&mut self, path: &Path, seen: &HashSet<std::ffi::OsString>) -> io::Result<()> {
+    fn gone(&mut self, path: &Path, seen: &HashSet<OsString>) -> io::Result<()> {
         let mut told = HashSet::new();
         for lower in self.lowers {
             for name in names(&lower.join(path)).unwrap_or_default() {
@@ -112,7 +123,9 @@ impl Walk<'_> {
     }
 }
 
-fn names(dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+const CAPABILITY: &str = "security.capability";
+
+fn names(dir: &Path) -> io::Result<Vec<OsString>> {
     let entries = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
@@ -122,25 +135,25 @@ fn names(dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
 
 /// What the layers, one over the other, have at a path. No link on the way is followed: in a layer it would lead to the
 /// host's files.
-fn find(lowers: &[PathBuf], path: &Path) -> io::Result<Option<(PathBuf, Metadata)>> {
+fn find(lowers: &[PathBuf], path: &Path) -> io::Result<Option<(PathBuf, Stat)>> {
     for lower in lowers {
         let mut place = lower.clone();
         let mut parts = path.components().peekable();
         let mut opaque = false;
         while let Some(part) = parts.next() {
             place.push(part);
-            let meta = match place.symlink_metadata() {
-                Ok(meta) => meta,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                Err(error) => return Err(error),
+            let stat = match rustix::fs::lstat(&place) {
+                Ok(stat) => stat,
+                Err(rustix::io::Errno::NOENT) => break,
+                Err(error) => return Err(error.into()),
             };
-            if is_whiteout(meta.mode(), meta.rdev()) {
+            if is_whiteout(stat.st_mode, stat.st_rdev) {
                 return Ok(None);
             }
             if parts.peek().is_none() {
-                return Ok(Some((place, meta)));
+                return Ok(Some((place, stat)));
             }
-            if !meta.is_dir() {
+            if !is_dir(&stat) {
                 return Ok(None);
             }
             opaque |= is_opaque(&place);
@@ -152,16 +165,14 @@ fn find(lowers: &[PathBuf], path: &Path) -> io::Result<Option<(PathBuf, Metadata
     Ok(None)
 }
 
-fn differs(path: &Path, meta: &Metadata, old_path: &Path, old: &Metadata) -> bool {
-    let status = |m: &Metadata| (m.mode(), m.uid(), m.gid(), m.rdev());
-    let content = |m: &Metadata| (m.mtime(), m.mtime_nsec(), m.len());
-    status(meta) != status(old)
-        || (!meta.is_dir() && content(meta) != content(old))
-        || capability(path) != capability(old_path)
+fn differs(new: &Stat, old: &Stat) -> bool {
+    let status = |s: &Stat| (s.st_mode, s.st_uid, s.st_gid, s.st_rdev);
+    let content = |s: &Stat| (s.st_mtime, s.st_mtime_nsec, s.st_size);
+    status(new) != status(old) || (!is_dir(new) && content(new) != content(old))
 }
 
-fn capability(path: &Path) -> Option<Vec<u8>> {
+fn capability_of(path: &Path) -> Option<Vec<u8>> {
     let mut value = [0_u8; 64];
-    let n = rustix::fs::lgetxattr(path, "security.capability", &mut value[..]).ok()?;
+    let n = rustix::fs::lgetxattr(path, CAPABILITY, &mut value[..]).ok()?;
     Some(value[..n].to_vec())
 }

@@ -31,6 +31,7 @@ pub mod snapshots;
 mod sparse;
 mod tar_reader;
 mod unpack;
+mod upper;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use crate::changes::changes;
 use crate::database::Database;
 use crate::layers::Layers;
 use crate::snapshots::{Base, Change, Driver};
-use crate::{At, Result, StoreError, legacy_mount};
+use crate::{At, Result, StoreError, legacy_mount, upper};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -12,17 +12,17 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen,
 };
 use std::collections::HashSet;
-use std::fs::Metadata;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// fsconfig(2) takes no longer texts.
 const LONGEST_TEXT: usize = 255;
-const OPAQUE: &str = "trusted.overlay.opaque";
+/// With these (some distributions' kernels have them on by default) a layer's files would not be all of its content.
+const OFF: [&str; 3] = ["redirect_dir", "metacopy", "index"];
+pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
 
 #[derive(Debug)]
 pub(crate) struct Overlay {
@@ -177,6 +177,10 @@ impl Driver for Overlay {
             }
             fsconfig_set_string(fd, "upperdir", short(&dir.join("upper"), &mut held)?)?;
             fsconfig_set_string(fd, "workdir", short(&dir.join("work"), &mut held)?)?;
+            for feature in OFF {
+                // A kernel that does not know it does not do it.
+                let _ = fsconfig_set_string(fd, feature, "off");
+            }
             if volatile {
                 fsconfig_set_flag(fd, "volatile")?;
             }
@@ -207,15 +211,8 @@ impl Driver for Overlay {
 
     fn size(&self, id: &str) -> Result<u64> {
         let upper = self.container(id).join("upper");
-        let (mut total, mut counted) = (0, HashSet::new());
-        walk(&upper, &mut |_, meta| {
-            if meta.is_file() && (meta.nlink() == 1 || counted.insert(meta.ino())) {
-                total += meta.len();
-            }
-            Ok(())
-        })
-        .at("cannot read", &upper)?;
-        Ok(total)
+        let size = upper::open(&upper).and_then(|dir| upper::size(&dir));
+        size.at("cannot read", &upper)
     }
 
     fn changes(&self, id: &str) -> Result<Vec<Change>> {
@@ -248,26 +245,6 @@ impl Driver for Overlay {
             .filter_map(|e| e.file_name().into_string().ok())
             .collect())
     }
-}
-
-/// Calls with everything below a directory, parents first.
-fn walk(dir: &Path, visit: &mut dyn FnMut(&Path, &Metadata) -> io::Result<()>) -> io::Result<()> {
-    let entries = match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    for entry in entries {
-        let path = entry?.path();
-        // A running container may take it away in the meantime.
-        let Ok(meta) = path.symlink_metadata() else {
-            continue;
-        };
-        visit(&path, &meta)?;
-        if meta.is_dir() {
-            walk(&path, visit)?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether a file of this mode and device is a whiteout.

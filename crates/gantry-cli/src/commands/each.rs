@@ -36,3 +36,11 @@ where
     }
     Failure::all(wrong)
 }
+
+/// Asks whether to go on. `y` is a yes, all else a no.
+pub(super) fn confirm(cx: &Cx, question: &str) -> Result<bool, Failure> {
+    cx.print(&format!("{question} [y/N] "))?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}

@@ -12,6 +12,7 @@ mod defaults;
 mod etc;
 pub mod exec;
 mod exit;
+pub mod files;
 pub(crate) mod filters;
 pub(crate) mod health;
 pub mod inspect;

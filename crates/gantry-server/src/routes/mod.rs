@@ -3,6 +3,7 @@
 mod containers;
 mod events;
 mod exec;
+mod files;
 mod images;
 mod processes;
 mod streams;
@@ -23,6 +24,7 @@ pub(crate) fn all() -> Vec<Route<Engine>> {
     routes.extend(streams::routes());
     routes.extend(exec::routes());
     routes.extend(processes::routes());
+    routes.extend(files::routes());
     routes.extend(images::routes());
     routes.extend(events::routes());
     routes.extend(swarm::routes());

@@ -10,6 +10,7 @@ mod bad_input;
 mod conformance;
 mod daemon;
 mod exec;
+mod files;
 mod health;
 mod images;
 mod logs;

@@ -2,6 +2,7 @@
 
 pub(super) mod attach;
 pub(super) mod create;
+pub(super) mod diff;
 pub(super) mod exec;
 pub(super) mod inspect;
 pub(super) mod kill;
@@ -9,6 +10,7 @@ pub(super) mod logs;
 pub(in crate::commands) mod ls;
 pub(super) mod pause;
 pub(super) mod port;
+pub(super) mod prune;
 pub(super) mod rename;
 pub(super) mod restart;
 pub(super) mod rm;
