@@ -26,10 +26,7 @@ pub mod images;
 pub mod layers;
 mod legacy_mount;
 mod overlay;
-mod pax;
 pub mod snapshots;
-mod sparse;
-mod tar_reader;
 mod unpack;
 mod upper;
 

@@ -3,25 +3,22 @@
 //! Every path is resolved by openat2 with RESOLVE_IN_ROOT below the layer's root, whatever links the archive has made.
 
 use crate::overlay::{is_whiteout, make_opaque, make_whiteout};
-use crate::tar_reader::{Entry, Kind, TarReader};
 use crate::{At, Result, StoreError};
+use gantry_tar::{Entry, Kind, TarReader, copy_content, remove_tree, times};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-    chmodat, chownat, linkat, makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat,
-    unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags, chmodat, chownat, linkat,
+    makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// Runs of zeros from this length on become holes.
-const HOLE: usize = 4096;
 
 /// Unpacks an archive and reads it to its end; the answer is the sum of the files' sizes.
 pub(crate) fn unpack(reader: &mut dyn Read, dir: &Path) -> Result<u64> {
@@ -307,45 +304,9 @@ impl Unpacker<'_> {
             OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file =
             File::from(self.io(openat(dir, name, flags, Mode::from_raw_mode(0o600)), path)?);
-        let whole = [(0, entry.size)];
-        for (offset, length) in entry.segments.as_deref().unwrap_or(&whole) {
-            self.io(file.seek(SeekFrom::Start(*offset)), path)?;
-            self.copy(&mut file, data, *length, path)?;
-        }
-        let end = self.io(file.stream_position(), path)?;
-        // What ends with a hole is shorter than it should be.
-        if end < entry.size || self.io(file.metadata(), path)?.len() < entry.size {
-            self.io(file.set_len(entry.size), path)?;
-        }
+        let copied = copy_content(entry, data, &mut file, &mut self.chunk).map_err(broken)?;
+        self.io(copied, path)?;
         self.total = self.total.saturating_add(entry.size);
-        Ok(())
-    }
-
-    /// Copies so many bytes; zeros are left out.
-    fn copy(
-        &mut self,
-        file: &mut File,
-        data: &mut dyn Read,
-        mut left: u64,
-        path: &[u8],
-    ) -> Result<()> {
-        while left > 0 {
-            let most = usize::try_from(left).map_or(self.chunk.len(), |n| n.min(self.chunk.len()));
-            let n = match data.read(&mut self.chunk[..most]) {
-                Ok(0) => return Err(broken(io::ErrorKind::UnexpectedEof.into())),
-                Ok(n) => n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(broken(error)),
-            };
-            left -= n as u64;
-            let chunk = &self.chunk[..n];
-            let written = if n >= HOLE && chunk.iter().all(|b| *b == 0) {
-                file.seek(SeekFrom::Current(n as i64)).map(drop)
-            } else {
-                file.write_all(chunk)
-            };
-            self.io(written, path)?;
-        }
         Ok(())
     }
 
@@ -412,25 +373,5 @@ impl Unpacker<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Removes a directory with all that is in it, following nothing.
-fn remove_tree(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
-    std::fs::remove_dir_all(
-        Path::new("/proc/self/fd")
-            .join(dir.as_raw_fd().to_string())
-            .join(name),
-    )
-}
-
-fn times((seconds, nanos): (i64, u32)) -> Timestamps {
-    let time = Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanos.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
     }
 }

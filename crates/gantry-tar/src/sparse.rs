@@ -1,7 +1,7 @@
 //! Maps of sparse files (GNU tar manual, "Storing Sparse Files"): where in the file the archive's bytes go.
 
 use crate::pax::Records;
-use crate::tar_reader::{BLOCK, TarReader, bad, number};
+use crate::reader::{BLOCK, TarReader, bad, number};
 use std::io::{self, Read};
 
 /// Offsets and lengths, and the size of the whole file.

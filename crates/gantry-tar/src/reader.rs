@@ -13,7 +13,7 @@ const LARGEST_META: u64 = 1 << 20;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     File,
     Link,
     Symlink,
@@ -27,29 +27,29 @@ pub(crate) enum Kind {
 
 /// One entry, its header and records put together.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) kind: Kind,
-    pub(crate) path: Vec<u8>,
-    pub(crate) link: Vec<u8>,
+pub struct Entry {
+    pub kind: Kind,
+    pub path: Vec<u8>,
+    pub link: Vec<u8>,
     /// The permission bits with setuid, setgid and sticky.
-    pub(crate) mode: u32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
     /// Seconds and nanoseconds since 1970.
-    pub(crate) time: (i64, u32),
+    pub time: (i64, u32),
     /// Major and minor.
-    pub(crate) device: (u32, u32),
+    pub device: (u32, u32),
     /// Names and values.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// The file's size, holes included.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Where its data goes, as offsets and lengths, when it is sparse.
-    pub(crate) segments: Option<Vec<(u64, u64)>>,
+    pub segments: Option<Vec<(u64, u64)>>,
 }
 
 /// The archive. [`Read`] gives the data of the current entry.
 #[derive(Debug)]
-pub(crate) struct TarReader<R> {
+pub struct TarReader<R> {
     from: R,
     /// Bytes of the entry's data that are not read yet, and of the padding after it.
     left: u64,
@@ -78,7 +78,7 @@ impl<R: Read> Read for TarReader<R> {
 }
 
 impl<R: Read> TarReader<R> {
-    pub(crate) fn new(from: R) -> Self {
+    pub fn new(from: R) -> Self {
         Self {
             from,
             left: 0,
@@ -87,7 +87,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The next entry; none at the archive's end. What is left of the data before is skipped.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Entry>> {
+    pub fn next(&mut self) -> io::Result<Option<Entry>> {
         let mut long_name = None;
         let mut long_link = None;
         let mut records = Records::default();
@@ -132,7 +132,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// What comes after the archive's end is read to the stream's.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
+    pub fn finish(&mut self) -> io::Result<()> {
         io::copy(&mut self.from, &mut io::sink()).map(drop)
     }
 
@@ -343,5 +343,4 @@ pub(crate) fn identity(number: i64) -> io::Result<u32> {
 }
 
 #[cfg(test)]
-#[path = "tar_reader_tests.rs"]
 mod tests;

@@ -1,6 +1,6 @@
 //! PAX records: `<length> <key>=<value>\n`, where the value may be any bytes, line feeds among them.
 
-use crate::tar_reader::{Entry, bad, identity};
+use crate::reader::{Entry, bad, identity};
 use std::io;
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
