@@ -25,3 +25,4 @@ pub mod spawn;
 pub mod spawner;
 mod steps;
 mod sys;
+pub mod view;

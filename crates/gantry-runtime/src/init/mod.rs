@@ -5,7 +5,7 @@
 mod exec;
 mod join;
 mod mounts;
-mod targets;
+pub(crate) mod targets;
 
 use crate::cgroup::CgroupHandle;
 use crate::plan::{Plan, ProcessPlan, Reply, StdioPlan};

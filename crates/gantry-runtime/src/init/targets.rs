@@ -41,12 +41,12 @@ pub(super) fn plain_directory(root: BorrowedFd<'_>, path: &str) -> io::Result<Ow
 }
 
 /// Opens what is there.
-pub(super) fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+pub(crate) fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(resolve(root, path, flags, Mode::empty())?)
 }
 
 /// A directory, made with its parents where it is missing.
-pub(super) fn directory(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+pub(crate) fn directory(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     match resolve(root, path, flags, Mode::empty()) {
         Err(Errno::NOENT) => {}
@@ -70,7 +70,7 @@ pub(super) fn directory(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd>
 }
 
 /// A file to mount on, made empty where it is missing.
-pub(super) fn file(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+pub(crate) fn file(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
     match resolve(root, path, OFlags::PATH, Mode::empty()) {
         Err(Errno::NOENT) => {}
         other => return Ok(other?),

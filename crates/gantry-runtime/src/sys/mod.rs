@@ -96,6 +96,13 @@ pub(crate) fn mount_setattr(
     Ok(())
 }
 
+/// Gives the calling thread its own of what the flags say (unshare(2)); not for descriptors.
+pub(crate) fn unshare(flags: rustix::thread::UnshareFlags) -> io::Result<()> {
+    debug_assert!(!flags.contains(rustix::thread::UnshareFlags::FILES));
+    // SAFETY: the table of descriptors stays shared, which is what the function's safety is about.
+    Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
+}
+
 /// Marks every descriptor from `first` on close-on-exec (close_range(2)).
 pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: only flags of descriptors change.
