@@ -26,6 +26,7 @@ mod serve;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod upload;
 mod websocket;
 
 pub use listener::{Listener, TlsOptions};

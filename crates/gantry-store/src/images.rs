@@ -41,6 +41,8 @@ pub struct Image {
     /// Names with manifest digests, where it was pulled.
     pub digests: Vec<Reference>,
     pub last_tagged: Option<SystemTime>,
+    /// The image that it was made from here (`commit`); it may be gone by now.
+    pub parent: Option<Digest>,
 }
 
 /// What `rmi` did, in Docker's order.
@@ -95,6 +97,16 @@ impl Images {
                 }
             }
         }
+        for (id, parent) in self
+            .database
+            .pairs("SELECT image, parent FROM parent", [])?
+        {
+            if let (Ok(id), Ok(parent)) = (Digest::parse(&id), Digest::parse(&parent))
+                && let Some(image) = self.write().images.get_mut(&id)
+            {
+                image.parent = Some(parent);
+            }
+        }
         for (name, id) in self
             .database
             .pairs("SELECT name, image FROM reference ORDER BY name", [])?
@@ -143,6 +155,7 @@ impl Images {
             tags: Vec::new(),
             digests: Vec::new(),
             last_tagged: None,
+            parent: None,
         })
     }
 
@@ -157,6 +170,18 @@ impl Images {
         )?;
         self.write().images.entry(id.clone()).or_insert(image);
         Ok(id)
+    }
+
+    /// Notes which image another one was made from.
+    pub(crate) fn set_parent(&self, id: &Digest, parent: &Digest) -> Result<()> {
+        self.database.execute(
+            "INSERT OR REPLACE INTO parent VALUES (?, ?)",
+            (id.as_str(), parent.as_str()),
+        )?;
+        if let Some(image) = self.write().images.get_mut(id) {
+            image.parent = Some(parent.clone());
+        }
+        Ok(())
     }
 
     /// Names an image; the name is taken from the image that had it.
@@ -265,6 +290,8 @@ impl Images {
         }
         self.database
             .execute("DELETE FROM image WHERE id = ?", [id.as_str()])?;
+        self.database
+            .execute("DELETE FROM parent WHERE image = ?", [id.as_str()])?;
         self.write().images.remove(id);
         self.blobs.remove(id)?;
         for digest in image.digests.iter().filter_map(|r| r.digest.as_ref()) {

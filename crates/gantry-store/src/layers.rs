@@ -379,9 +379,7 @@ fn keep(
 }
 
 /// A decoder of what the first bytes say: gzip (also of several members), zstd, or nothing.
-pub(crate) fn decoder<'a>(
-    mut reader: impl Read + Send + 'a,
-) -> io::Result<Box<dyn Read + Send + 'a>> {
+pub fn decoder<'a>(mut reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut magic = [0_u8; 4];
     let mut n = 0;
     while n < magic.len() {

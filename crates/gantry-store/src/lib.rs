@@ -21,6 +21,8 @@ pub mod archive;
 pub mod blobs;
 mod changes;
 mod collect;
+pub mod commit;
+mod compare;
 pub mod database;
 pub mod images;
 pub mod layers;

@@ -1,10 +1,12 @@
 //! The overlay driver (kernel: Documentation/filesystems/overlayfs.rst).
 
 use crate::changes::changes;
+use crate::compare::compare;
 use crate::database::Database;
 use crate::layers::Layers;
-use crate::snapshots::{Base, Change, Driver};
+use crate::snapshots::{Base, Change, Driver, Stack};
 use crate::{At, Result, StoreError, legacy_mount, upper};
+use gantry_tar::pack;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -219,6 +221,39 @@ impl Driver for Overlay {
         let upper = self.container(id).join("upper");
         let lowers = self.lowers(&self.base(id)?);
         changes(&upper, &lowers).at("cannot read", &upper)
+    }
+
+    fn pack(&self, id: &str, to: &mut dyn io::Write) -> Result<()> {
+        let upper = self.container(id).join("upper");
+        let dir = upper::open(&upper).at("cannot read", &upper)?;
+        let options = pack::Options {
+            whiteouts: true,
+            skipped: None,
+        };
+        let mut packer = pack::Packer::new(to, options);
+        let packed = packer.directory(dir, b"").and_then(|()| packer.finish());
+        packed.map(drop).map_err(|error| match error {
+            gantry_tar::Error::Write(source) => StoreError::Io {
+                what: "cannot write the layer",
+                path: upper,
+                source,
+            },
+            other => StoreError::Invalid(format!("cannot pack the layer of {id}: {other}")),
+        })
+    }
+
+    fn compare(&self, one: &Stack, other: &Stack) -> Result<Vec<Change>> {
+        let stack = |of: &Stack| -> Result<Vec<PathBuf>> {
+            match of {
+                Stack::Layers(layers) => Ok(self.lowers(&Base::Layers(layers.clone()))),
+                Stack::Container(id) => {
+                    let mut stack = vec![self.container(id).join("upper")];
+                    stack.extend(self.lowers(&self.base(id)?));
+                    Ok(stack)
+                }
+            }
+        };
+        compare(&stack(one)?, &stack(other)?).at("cannot compare", &self.dir)
     }
 
     fn describe(&self, id: &str) -> Vec<(String, String)> {

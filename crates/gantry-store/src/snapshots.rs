@@ -13,6 +13,15 @@ pub enum Base {
     Directory(PathBuf),
 }
 
+/// Files that can be held against others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stack {
+    /// All that a container sees, but its mounts.
+    Container(String),
+    /// An image's layers, lowest first.
+    Layers(Vec<Digest>),
+}
+
 /// How a path differs from what is below (Docker's `archive.ChangeType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
@@ -44,6 +53,10 @@ pub trait Driver: std::fmt::Debug + Send + Sync {
     fn size(&self, id: &str) -> Result<u64>;
     /// What the writable layer changes, sorted by path; a changed path's parents are listed as modified.
     fn changes(&self, id: &str) -> Result<Vec<Change>>;
+    /// Writes the writable layer as a layer's tar, with its whiteouts.
+    fn pack(&self, id: &str, to: &mut dyn std::io::Write) -> Result<()>;
+    /// What changed from the other one to this one, by content, sorted by path.
+    fn compare(&self, one: &Stack, other: &Stack) -> Result<Vec<Change>>;
     /// `MergedDir`, `UpperDir`, `WorkDir`, `LowerDir` as inspect shows them.
     fn describe(&self, id: &str) -> Vec<(String, String)>;
     /// IDs that have a writable layer.

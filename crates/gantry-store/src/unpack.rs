@@ -33,7 +33,7 @@ pub(crate) fn unpack(reader: &mut dyn Read, dir: &Path) -> Result<u64> {
         chunk: vec![0; 128 << 10],
     };
     let mut archive = TarReader::new(reader);
-    while let Some(entry) = archive.next().map_err(broken)? {
+    while let Some(entry) = archive.next_entry().map_err(broken)? {
         unpacker.entry(&entry, &mut archive)?;
     }
     unpacker.set_times()?;

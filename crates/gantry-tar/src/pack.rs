@@ -31,6 +31,8 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 pub struct Options {
     /// Overlay's whiteouts become a layer's (`.wh.NAME`).
     pub whiteouts: bool,
+    /// Told of what cannot be opened, which is left out then; without it that is the end.
+    pub skipped: Option<fn(&Error)>,
 }
 
 /// An archive in the making.
@@ -164,9 +166,9 @@ impl<W: Write> Packer<W> {
             self.links.insert(inode, entry.path.clone());
         }
         if kind == Kind::File {
-            let file = match reopen(&pinned, OFlags::RDONLY | OFlags::NONBLOCK) {
-                // Its content is nobody's (a file of another user, where the client packs).
-                Err(error) => return at(Err(error), "open", &entry.path),
+            let opened = reopen(&pinned, OFlags::RDONLY | OFlags::NONBLOCK);
+            let file = match at(opened, "open", &entry.path) {
+                Err(error) => return self.skip(error),
                 Ok(file) => file,
             };
             entry.xattrs = xattrs(&file);
@@ -178,17 +180,25 @@ impl<W: Write> Packer<W> {
         Ok(None)
     }
 
+    fn skip<T>(&self, error: Error) -> Result<Option<T>> {
+        let Some(tell) = self.options.skipped else {
+            return Err(error);
+        };
+        tell(&error);
+        Ok(None)
+    }
+
     fn enter(
         &mut self,
         pinned: &OwnedFd,
         stat: &Stat,
         mut name: Vec<u8>,
     ) -> Result<Option<(OwnedFd, Vec<OsString>)>> {
-        let dir = at(
-            reopen(pinned, OFlags::RDONLY | OFlags::DIRECTORY),
-            "open",
-            &name,
-        )?;
+        let opened = reopen(pinned, OFlags::RDONLY | OFlags::DIRECTORY);
+        let dir = match at(opened, "open", &name) {
+            Err(error) => return self.skip(error),
+            Ok(dir) => dir,
+        };
         name.push(b'/');
         let mut entry = entry_of(stat, Kind::Dir, name);
         entry.xattrs = xattrs(&dir);
@@ -247,7 +257,7 @@ impl<W: Write> Packer<W> {
     }
 
     fn zeros(&mut self, mut count: u64) -> Result<()> {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         while count > 0 {
             let n = count.min(ZEROS.len() as u64);
             self.tar.data(&ZEROS[..n as usize]).map_err(Error::Write)?;

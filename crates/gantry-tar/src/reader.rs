@@ -87,7 +87,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The next entry; none at the archive's end. What is left of the data before is skipped.
-    pub fn next(&mut self) -> io::Result<Option<Entry>> {
+    pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         let mut long_name = None;
         let mut long_link = None;
         let mut records = Records::default();

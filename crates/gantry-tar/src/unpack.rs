@@ -75,7 +75,7 @@ pub fn unpack(
         chunk: vec![0; CHUNK],
     };
     let mut tar = TarReader::new(archive);
-    while let Some(mut entry) = tar.next().map_err(Error::Archive)? {
+    while let Some(mut entry) = tar.next_entry().map_err(Error::Archive)? {
         unpacker.entry(&mut entry, &mut tar)?;
     }
     unpacker.set_times()?;

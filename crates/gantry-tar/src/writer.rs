@@ -273,13 +273,13 @@ mod tests {
         let bytes = writer.finish().unwrap();
         let mut reader = TarReader::new(&bytes[..]);
         for wanted in &entries {
-            let got = reader.next().unwrap().unwrap();
+            let got = reader.next_entry().unwrap().unwrap();
             assert_eq!(format!("{got:?}"), format!("{wanted:?}"));
             let mut data = Vec::new();
             reader.read_to_end(&mut data).unwrap();
             assert_eq!(data.len() as u64, wanted.size);
         }
-        assert!(reader.next().unwrap().is_none());
+        assert!(reader.next_entry().unwrap().is_none());
     }
 
     #[test]

@@ -151,6 +151,14 @@ impl Client {
         self.call(Method::POST, path)
     }
 
+    pub(crate) fn head(&self, path: impl Into<String>) -> Call<'_> {
+        self.call(Method::HEAD, path)
+    }
+
+    pub(crate) fn put(&self, path: impl Into<String>) -> Call<'_> {
+        self.call(Method::PUT, path)
+    }
+
     pub(crate) fn delete(&self, path: impl Into<String>) -> Call<'_> {
         self.call(Method::DELETE, path)
     }
@@ -330,7 +338,7 @@ impl<'a> Call<'a> {
     }
 
     async fn send_to(&self, path: &str, sender: SendRequest<Payload>) -> Answered<Answer<'a>> {
-        let payload = if self.method == Method::GET {
+        let payload = if self.method == Method::GET || self.method == Method::HEAD {
             Payload::none()
         } else {
             Payload::bytes(self.body.clone())

@@ -29,7 +29,7 @@ pub(super) const READONLY_PATHS: [&str; 5] = [
 ];
 
 /// Fills a request's configuration from its image's, by Docker's rules (daemon/commit.go `merge`).
-pub(super) fn merge_image(config: &mut ContainerConfig, image: ContainerConfig) {
+pub(crate) fn merge_image(config: &mut ContainerConfig, image: ContainerConfig) {
     if config.user.is_empty() {
         config.user = image.user;
     }

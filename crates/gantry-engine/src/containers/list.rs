@@ -6,6 +6,7 @@ use super::record::{Record, Status};
 use crate::error::Result;
 use gantry_api::container::{ContainerSummary, PortSummary, SummaryHostConfig, SummaryNetworks};
 use gantry_api::filter::Filters;
+use gantry_store::snapshots::Base;
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -90,14 +91,24 @@ impl Containers {
         }
     }
 
-    /// Bytes in the writable layer, and with the image's.
+    /// Bytes in the writable layer, which alone is looked through, and with the layers below it.
     pub(super) fn sizes(&self, record: &Record) -> (i64, i64) {
-        let writable = self.context.store.snapshots.size(&record.id).unwrap_or(0);
+        let store = &self.context.store;
+        let writable = store.snapshots.size(&record.id).unwrap_or(0);
         let id = gantry_oci::Digest::parse(&record.image_id).ok();
-        let image = id
-            .and_then(|id| self.context.store.images.get(&id).ok().flatten())
-            .map_or(0, |i| i.size);
-        (writable as i64, (writable + image) as i64)
+        let image = id.and_then(|id| store.images.get(&id).ok().flatten());
+        let below = match (image, &record.base) {
+            (Some(image), _) => image.size,
+            // The image was removed by force; its layers are still there.
+            (None, Base::Layers(layers)) => {
+                let sizes = layers
+                    .iter()
+                    .filter_map(|layer| store.layers.get(layer).ok().flatten());
+                sizes.map(|layer| layer.size).sum()
+            }
+            (None, Base::Directory(_)) => 0,
+        };
+        (writable as i64, (writable + below) as i64)
     }
 }
 

@@ -8,7 +8,7 @@
 
 pub mod attach;
 pub mod create;
-mod defaults;
+pub(crate) mod defaults;
 mod etc;
 pub mod exec;
 mod exit;
@@ -62,6 +62,8 @@ pub struct Container {
     saving: Mutex<()>,
     /// A client has asked for the removal, which is still under way.
     going: std::sync::atomic::AtomicBool,
+    /// Who looks into its files.
+    views: files::Views,
 }
 
 /// What is known of a container's processes; nothing of it is kept.
@@ -107,6 +109,7 @@ impl Container {
             freezing: tokio::sync::Mutex::new(()),
             saving: Mutex::new(()),
             going: std::sync::atomic::AtomicBool::new(false),
+            views: files::Views::default(),
         }
     }
 

@@ -60,6 +60,7 @@ impl Containers {
             record.clone()
         };
         container.supervisor_ended().await;
+        container.views.close();
         lock(&container.live).waiting.clear();
         let this = self.clone();
         let removed = {

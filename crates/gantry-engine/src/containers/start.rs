@@ -58,6 +58,7 @@ impl Containers {
             record.state.stopped_by_user = false;
         }
         container.supervisor_ended().await;
+        container.views.settle().await;
         let gate = container.gate.lock().await;
         let record = container.snapshot();
         let attached = std::mem::take(&mut lock(&container.live).waiting);

@@ -158,8 +158,9 @@ fn folder(before: &str, path: &str) -> String {
     format!("{}/{path}", before.trim_end_matches('/'))
 }
 
-/// `NONE`, or `CMD` with a list or a line; its options come with the builder.
+/// `NONE`, or options and `CMD` with a list or a line.
 fn health_check(text: &str) -> Result<Value> {
+    let (options, text) = health_options(text)?;
     if text.eq_ignore_ascii_case("NONE") {
         return Ok(json!({"Test": ["NONE"]}));
     }
@@ -170,13 +171,71 @@ fn health_check(text: &str) -> Result<Value> {
         )));
     }
     let rest = rest.trim();
-    Ok(match list(rest) {
-        Some(list) => {
-            let test: Vec<_> = std::iter::once("CMD".to_owned()).chain(list).collect();
-            json!({ "Test": test })
-        }
-        None => json!({"Test": ["CMD-SHELL", rest]}),
-    })
+    let test: Vec<String> = match list(rest) {
+        Some(list) => std::iter::once("CMD".to_owned()).chain(list).collect(),
+        None => vec!["CMD-SHELL".to_owned(), rest.to_owned()],
+    };
+    let mut health = options;
+    health.insert("Test".to_owned(), json!(test));
+    Ok(Value::Object(health))
+}
+
+/// `--interval=5s` and the like, and what follows them.
+fn health_options(mut text: &str) -> Result<(serde_json::Map<String, Value>, &str)> {
+    let mut options = serde_json::Map::new();
+    while let Some(option) = text.strip_prefix("--") {
+        let (option, rest) = option
+            .split_once(char::is_whitespace)
+            .unwrap_or((option, ""));
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        let key = match name {
+            "interval" => "Interval",
+            "timeout" => "Timeout",
+            "start-period" => "StartPeriod",
+            "start-interval" => "StartInterval",
+            "retries" => "Retries",
+            _ => return Err(Error::invalid(format!("unknown flag: --{name}"))),
+        };
+        let number = if name == "retries" {
+            value.parse().ok().filter(|n: &i64| *n > 0).ok_or_else(|| {
+                Error::invalid(format!("--retries must be at least 1 (not {value:?})"))
+            })?
+        } else {
+            duration(value)
+                .ok_or_else(|| Error::invalid(format!("time: invalid duration {value:?}")))?
+        };
+        options.insert(key.to_owned(), json!(number));
+        text = rest.trim_start();
+    }
+    Ok((options, text))
+}
+
+/// Nanoseconds of `1m30s`, `500ms`, `1.5h` (Go's time.ParseDuration).
+fn duration(text: &str) -> Option<i64> {
+    let mut rest = text;
+    let mut total = 0.0;
+    if rest == "0" {
+        return Some(0);
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..end].parse().ok()?;
+        let unit_end = rest[end..]
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .map_or(rest.len(), |at| end + at);
+        total += number
+            * match &rest[end..unit_end] {
+                "ns" => 1.0,
+                "us" => 1e3,
+                "ms" => 1e6,
+                "s" => 1e9,
+                "m" => 60e9,
+                "h" => 3600e9,
+                _ => return None,
+            };
+        rest = &rest[unit_end..];
+    }
+    (!text.is_empty() && total < i64::MAX as f64).then_some(total as i64)
 }
 
 #[cfg(test)]
@@ -224,6 +283,24 @@ mod tests {
                 "OnBuild": ["RUN x"],
             })
         );
+    }
+
+    #[test]
+    fn health_checks_with_options() {
+        let config =
+            applied(&["HEALTHCHECK --interval=1m30s --retries=3 --timeout=500ms CMD [\"a\"]"]);
+        assert_eq!(
+            config["Healthcheck"],
+            json!({"Test": ["CMD", "a"], "Interval": 90_000_000_000_i64, "Retries": 3, "Timeout": 500_000_000})
+        );
+        for bad in [
+            "--interval=x CMD a",
+            "--retries=0 CMD a",
+            "--nonsense=1 CMD a",
+            "--interval= CMD a",
+        ] {
+            assert!(health_check(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

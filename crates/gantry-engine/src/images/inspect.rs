@@ -32,7 +32,7 @@ impl Images {
             id: image.id.to_string(),
             repo_tags: names(&image.tags),
             repo_digests: names(&image.digests),
-            parent: String::new(),
+            parent: self.parent(&image),
             comment: comment.unwrap_or_default(),
             created: image.config.created.clone(),
             docker_version: image.config.docker_version.clone(),
@@ -54,6 +54,14 @@ impl Images {
             },
             metadata: ImageMetadata { last_tag_time },
         })
+    }
+
+    /// The ID of the image that this one was made from, while that is there.
+    pub(super) fn parent(&self, image: &Image) -> String {
+        let store = &self.context.store;
+        let there = |id: &&gantry_oci::Digest| matches!(store.images.get(id), Ok(Some(_)));
+        let parent = image.parent.as_ref().filter(there);
+        parent.map(ToString::to_string).unwrap_or_default()
     }
 
     pub(super) fn history_blocking(&self, name: &str) -> Result<Vec<HistoryItem>> {
@@ -117,6 +125,7 @@ mod tests {
             tags: vec![Reference::parse("busybox:1").unwrap()],
             digests: Vec::new(),
             last_tagged: None,
+            parent: None,
         }
     }
 

@@ -91,7 +91,7 @@ impl Images {
                 created: created(image).as_second(),
                 id: image.id.to_string(),
                 labels: image.config.config.labels.clone(),
-                parent_id: String::new(),
+                parent_id: self.parent(image),
                 repo_digests: Some(digests),
                 repo_tags: Some(tags),
                 shared_size,

@@ -5,10 +5,13 @@
 mod archives;
 mod builtin;
 mod changes;
+mod commit;
 mod inspect;
 mod list;
 mod names;
 mod pull;
+
+pub use commit::CommitRequest;
 
 use crate::containers::Containers;
 use crate::containers::create::no_such_image;

@@ -290,6 +290,7 @@ mod tests {
             tags: parse(tags),
             digests: parse(digests),
             last_tagged: None,
+            parent: None,
         }
     }
 

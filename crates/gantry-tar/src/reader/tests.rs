@@ -46,7 +46,7 @@ fn records(list: &[(&str, &[u8])]) -> Vec<u8> {
 fn read(bytes: &[u8]) -> io::Result<Vec<(Entry, Vec<u8>)>> {
     let mut reader = TarReader::new(bytes);
     let mut entries = Vec::new();
-    while let Some(entry) = reader.next()? {
+    while let Some(entry) = reader.next_entry()? {
         let mut data = Vec::new();
         reader.read_to_end(&mut data)?;
         entries.push((entry, data));

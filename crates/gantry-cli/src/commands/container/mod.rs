@@ -1,9 +1,12 @@
 //! `gantry container ...`
 
 pub(super) mod attach;
+pub(super) mod commit;
+pub(super) mod cp;
 pub(super) mod create;
 pub(super) mod diff;
 pub(super) mod exec;
+pub(super) mod export;
 pub(super) mod inspect;
 pub(super) mod kill;
 pub(super) mod logs;

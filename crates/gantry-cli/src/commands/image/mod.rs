@@ -7,5 +7,5 @@ pub(super) mod load;
 pub(super) mod ls;
 pub(super) mod pull;
 pub(super) mod rm;
-pub(super) mod save;
+pub(in crate::commands) mod save;
 pub(super) mod tag;

@@ -66,7 +66,8 @@ fn run(cx: &Cx) -> Outcome {
     })
 }
 
-async fn to_stdout(mut answer: Answer<'_>) -> Result<(), Failure> {
+/// Writes an answer to standard output.
+pub(in crate::commands) async fn to_stdout(mut answer: Answer<'_>) -> Result<(), Failure> {
     let stdout = Output::stdout();
     while let Some(bytes) = answer.chunk().await? {
         stdout.write_all(&bytes).await?;
@@ -75,7 +76,10 @@ async fn to_stdout(mut answer: Answer<'_>) -> Result<(), Failure> {
 }
 
 /// Writes beside `path` first, so that a save that breaks leaves what was there.
-async fn to_file(mut answer: Answer<'_>, path: &Path) -> Result<(), Failure> {
+pub(in crate::commands) async fn to_file(
+    mut answer: Answer<'_>,
+    path: &Path,
+) -> Result<(), Failure> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".part-{}", std::process::id()));
     let part = Path::new(&name);

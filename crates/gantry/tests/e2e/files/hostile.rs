@@ -1,0 +1,207 @@
+//! Clients and containers that mean no good.
+
+use super::{inside, sleeper, text};
+use gantry_testkit::Engine;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_daemon_killed_while_files_are_copied_leaves_nothing() {
+    let mut engine = Engine::with_busybox();
+    let folder = text(engine.folder());
+    let flags = ["-v", &format!("{folder}:/rw"), "busybox", "true"];
+    let mut words = vec!["create", "--name", "still"];
+    words.extend(flags);
+    engine.gantry(&words).ok();
+    let mut fed = engine
+        .command(&["cp", "-", "still:/tmp"])
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    engine.kill_daemon();
+    drop(fed.stdin.take());
+    fed.wait().unwrap();
+    assert!(engine.leaks().iter().all(|leak| !leak.starts_with("mount")));
+    engine.launch();
+    engine.gantry(&["start", "-a", "still"]).ok();
+}
+
+#[test]
+fn a_start_shuts_out_a_client_that_never_ends() {
+    let engine = Engine::with_busybox();
+    engine
+        .gantry(&["create", "--name", "still", "busybox", "sleep", "1000"])
+        .ok();
+    let mut stuck = engine
+        .command(&["cp", "-", "still:/tmp"])
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let started = Instant::now();
+    engine.gantry(&["start", "still"]).ok();
+    assert!(started.elapsed() < Duration::from_secs(20));
+    use std::io::Write;
+    let _ = stuck.stdin.take().unwrap().write_all(&[0; 4096]);
+    let output = stuck.wait_with_output().unwrap();
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("started or removed meanwhile"), "{told}");
+}
+
+/// CVE-2018-15664: a container that exchanges a directory for a link to the host's, all the time.
+#[test]
+fn a_container_that_swaps_links_gains_nothing() {
+    let engine = Engine::with_busybox();
+    let canary = PathBuf::from(format!("/var/tmp/gantry-canary-{}", std::process::id()));
+    std::fs::create_dir_all(&canary).unwrap();
+    std::fs::write(canary.join("file"), "of the host").unwrap();
+    let script = format!(
+        "mkdir -p /w/real; echo inner >/w/real/file; ln -s {0} /w/link; ln -s / /w/rootlink; \
+         while true; do mv -T /w/real /w/x && mv -T /w/link /w/real && mv -T /w/x /w/link; \
+         mv -T /w/real /w/x && mv -T /w/link /w/real && mv -T /w/x /w/link; done",
+        canary.display()
+    );
+    engine
+        .gantry(&[
+            "run", "-d", "--name", "evil", "busybox", "sh", "-c", &script,
+        ])
+        .ok();
+    let file = engine.folder().join("file");
+    std::fs::write(&file, "overwritten").unwrap();
+    let out = engine.folder().join("out");
+    let end = Instant::now() + Duration::from_secs(6);
+    let (mut rounds, mut seen) = (0, 0);
+    while Instant::now() < end {
+        for path in ["/w/real/file", "/w/link/file", "/w/real", "/w"] {
+            let _ = std::fs::remove_dir_all(&out);
+            let _ = std::fs::remove_file(&out);
+            engine.gantry(&["cp", "-L", &format!("evil:{path}"), &text(&out)]);
+            // What came out as a link is the client's own, and leads where it says.
+            let real = |path: &PathBuf| !path.is_symlink();
+            let folders = [out.clone(), out.join("real"), out.join("link")];
+            let folders = folders.iter().filter(|dir| real(&out) && real(dir));
+            let files = folders.map(|dir| dir.join("file")).chain([out.clone()]);
+            for found in files.filter(real) {
+                let content = std::fs::read_to_string(found).unwrap_or_default();
+                assert!(!content.contains("of the host"), "{path}: {content}");
+                seen += usize::from(content == "inner\n");
+            }
+        }
+        for path in ["/w/real/file", "/w/link/file", "/w/real/", "/w/link/"] {
+            engine.gantry(&["cp", &text(&file), &format!("evil:{path}")]);
+        }
+        rounds += 1;
+    }
+    assert!(rounds > 5 && seen > 0, "{rounds} rounds, {seen} seen");
+    let kept = std::fs::read_to_string(canary.join("file")).unwrap();
+    let names = std::fs::read_dir(&canary).unwrap().count();
+    std::fs::remove_dir_all(&canary).unwrap();
+    assert_eq!((kept.as_str(), names), ("of the host", 1));
+}
+
+#[test]
+fn hostile_archives_do_no_harm() {
+    let engine = Engine::with_busybox();
+    let canary = PathBuf::from(format!("/var/tmp/gantry-hostile-{}", std::process::id()));
+    std::fs::create_dir_all(&canary).unwrap();
+    std::fs::write(canary.join("file"), "host").unwrap();
+    sleeper(&engine, "running", &["--cap-drop", "MKNOD"]);
+    engine
+        .gantry(&["create", "--name", "still", "busybox", "true"])
+        .ok();
+    let host = text(&canary);
+    let up = format!("../../../../../../../..{host}/file");
+    let absolute = format!("{host}/file");
+    let cases: &[(Entries<'_>, u16, &str)] = &[
+        (&[(&up, b'0', "")], 500, "is outside of"),
+        (
+            &[("a/../../b", b'0', "")],
+            500,
+            "\"../b\" is outside of \"/tmp\"",
+        ),
+        // An absolute name is one below the folder.
+        (&[(&absolute, b'0', "")], 200, ""),
+        (
+            &[("out", b'2', &up), ("out", b'0', "")],
+            500,
+            "invalid symlink",
+        ),
+        (&[("abs", b'2', &host), ("abs/file", b'0', "")], 404, ""),
+        (&[("h", b'1', &up)], 500, "invalid hardlink"),
+        (&[("h", b'1', "/etc/shadow")], 404, ""),
+        (&[("etc", b'2', "/etc"), ("etc/made", b'0', "")], 200, ""),
+        (
+            &[("block", b'4', ""), ("char", b'3', ""), ("fifo", b'6', "")],
+            200,
+            "",
+        ),
+        (&[("x", b'9', "")], 200, ""),
+        (&[("", b'0', "")], 500, "cannot overwrite directory"),
+    ];
+    for name in ["running", "still"] {
+        for (entries, status, words) in cases {
+            let path = format!("/v1.51/containers/{name}/archive?path=/tmp&noOverwriteDirNonDir=1");
+            let answer =
+                engine.api_bytes("PUT", &path, "application/x-tar", Some(&tar_of(entries)));
+            let told = answer.text();
+            assert_eq!(answer.status, *status, "{name} {entries:?}: {told}");
+            let told = told.replace("\\\"", "\"");
+            assert!(told.contains(words), "{name} {entries:?}: {told}");
+        }
+        let kept = std::fs::read_to_string(canary.join("file")).unwrap();
+        assert_eq!(
+            (kept.as_str(), std::fs::read_dir(&canary).unwrap().count()),
+            ("host", 1)
+        );
+        assert!(!Path::new("/etc/made").exists());
+        for garbage in [
+            vec![7_u8; 100_000],
+            vec![0x1f, 0x8b, 8, 0, 1, 2, 3],
+            Vec::new(),
+        ] {
+            let path = format!("/v1.51/containers/{name}/archive?path=/tmp");
+            let answer = engine.api_bytes("PUT", &path, "application/x-tar", Some(&garbage));
+            assert_eq!(answer.status, if garbage.is_empty() { 200 } else { 500 });
+        }
+    }
+    assert_eq!(inside(&engine, "running", "cat /etc/made"), "evil");
+    std::fs::remove_dir_all(&canary).unwrap();
+    engine.serves();
+}
+
+type Entries<'a> = &'a [(&'a str, u8, &'a str)];
+
+/// A tar by hand: path, kind, link.
+pub(super) fn tar_of(entries: &[(&str, u8, &str)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (path, kind, link) in entries {
+        let mut block = [0_u8; 512];
+        block[..path.len()].copy_from_slice(path.as_bytes());
+        block[100..107].copy_from_slice(b"0000644");
+        block[108..115].copy_from_slice(b"0000000");
+        block[116..123].copy_from_slice(b"0000000");
+        let size = if *kind == b'0' { 5 } else { 0 };
+        block[124..135].copy_from_slice(format!("{size:011o}").as_bytes());
+        block[136..147].copy_from_slice(b"00000000000");
+        block[156] = *kind;
+        block[157..157 + link.len()].copy_from_slice(link.as_bytes());
+        block[257..265].copy_from_slice(b"ustar\x0000");
+        block[329..336].copy_from_slice(b"0000010");
+        block[337..344].copy_from_slice(b"0000000");
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        out.extend(block);
+        if size > 0 {
+            let mut data = b"evil\n".to_vec();
+            data.resize(512, 0);
+            out.extend(data);
+        }
+    }
+    out.extend([0; 1024]);
+    out
+}
