@@ -58,6 +58,8 @@ pub struct Info {
     pub plugins: PluginNames,
     pub memory_limit: bool,
     pub swap_limit: bool,
+    #[serde(rename = "KernelMemoryTCP")]
+    pub kernel_memory_tcp: bool,
     pub cpu_cfs_period: bool,
     pub cpu_cfs_quota: bool,
     #[serde(rename = "CPUShares")]
@@ -72,8 +74,6 @@ pub struct Info {
     #[serde(rename = "NFd")]
     pub n_fd: i64,
     pub oom_kill_disable: bool,
-    #[serde(rename = "KernelMemoryTCP")]
-    pub kernel_memory_tcp: bool,
     /// Threads of the daemon.
     pub n_goroutines: i64,
     pub system_time: String,

@@ -30,7 +30,7 @@ pub(crate) async fn respond(
                 None => next(&mut lines, &mut work).await?,
             };
             let line = match step {
-                Step::Line(line) => line,
+                Step::Line(line) => *line,
                 Step::Failed(error) => Progress::failure(error.message),
             };
             Some((io::Result::Ok(Bytes::from(line.line())), (lines, work)))
@@ -40,7 +40,7 @@ pub(crate) async fn respond(
 }
 
 enum Step {
-    Line(Progress),
+    Line(Box<Progress>),
     Failed(gantry_engine::Error),
 }
 
@@ -49,7 +49,7 @@ async fn next(lines: &mut mpsc::Receiver<Progress>, work: &mut Option<Work>) -> 
     if let Some(running) = work {
         let done = tokio::select! {
             biased;
-            Some(line) = lines.recv() => return Some(Step::Line(line)),
+            Some(line) = lines.recv() => return Some(Step::Line(Box::new(line))),
             done = running => done,
         };
         *work = None;
@@ -59,10 +59,11 @@ async fn next(lines: &mut mpsc::Receiver<Progress>, work: &mut Option<Work>) -> 
                 return Some(Step::Failed(error));
             };
             *work = Some(Box::pin(std::future::ready(Err(error))));
-            return Some(Step::Line(line));
+            return Some(Step::Line(Box::new(line)));
         }
     }
-    lines.try_recv().ok().map(Step::Line)
+    let line = lines.try_recv().ok()?;
+    Some(Step::Line(Box::new(line)))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 )]
 
 mod client;
+mod docker;
 mod engine;
 mod http;
 mod kernel;
@@ -20,6 +21,7 @@ mod registry;
 mod rootfs;
 
 pub use client::{Ran, ran};
+pub use docker::docker_cli;
 pub use engine::{Engine, Options};
 pub use http::{Answer, Hijacked, call, hijack, read_frames};
 pub use machine::Machine;

@@ -55,7 +55,7 @@ pub fn debian_tar() -> PathBuf {
 }
 
 /// The file of this name in the cache; `make` writes it as `tar` into the folder that it is given, where it is missing.
-fn once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
+pub(crate) fn once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let cache = cache();
     let lock =
         std::fs::File::create(cache.join(format!("{name}.lock"))).expect("a lock can be made");
@@ -84,7 +84,7 @@ fn tar(folder: &Path, to: &Path) {
 }
 
 /// Runs a program for what it prints; panics unless it ends with 0.
-fn said(command: &mut Command) -> String {
+pub(crate) fn said(command: &mut Command) -> String {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));

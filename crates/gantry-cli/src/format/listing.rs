@@ -5,13 +5,15 @@ use std::sync::Arc;
 use gotmpl::Value;
 
 use super::table::table;
-use super::template::Template;
+use super::template::{Template, padded};
 
 /// A list of things with the same fields.
 #[derive(Debug)]
 pub(crate) struct Listing {
     /// Field and its heading, in alphabetical order of the fields (which is that of `json`).
     pub(crate) fields: &'static [(&'static str, &'static str)],
+    /// What Go calls the type of a row.
+    pub(crate) go: &'static str,
     /// One value a field.
     pub(crate) rows: Vec<Vec<Value>>,
 }
@@ -19,11 +21,16 @@ pub(crate) struct Listing {
 impl Listing {
     /// `format` as the user wrote it; `default` is the template of the plain table.
     pub(crate) fn render(&self, format: Option<&str>, default: &str) -> Result<String, String> {
-        let format = format.map(str::trim).filter(|format| !format.is_empty());
+        let format = format
+            .map(|format| format.trim_matches(' '))
+            .filter(|format| !format.is_empty());
         match format {
             None | Some("table") => self.table(default),
             // COMPAT: a list's JSON is escaped for HTML, as Go does unless told otherwise.
             Some("json") => Ok(escaped(&self.lines(&Template::parse("{{json .}}")?)?)),
+            Some(format) if WHOLE.contains(&format) => {
+                Ok(escaped(&self.lines(&Template::parse("{{json .}}")?)?))
+            }
             Some(format) => match format.strip_prefix("table ") {
                 Some(template) => self.table(template),
                 None => self.lines(&parse(&unescape(format))?),
@@ -35,7 +42,7 @@ impl Listing {
         let mut text = String::new();
         for row in &self.rows {
             let line = template.render(&self.data(row));
-            text.push_str(&line.map_err(|why| format!("failed to execute template: {why}"))?);
+            text.push_str(&line.map_err(|why| self.wrong(&why))?);
             text.push('\n');
         }
         Ok(text)
@@ -47,7 +54,7 @@ impl Listing {
         let template = parse(&source)?;
         for row in &self.rows {
             let text = template.render(&self.data(row));
-            let text = text.map_err(|why| format!("failed to execute template: {why}"))?;
+            let text = text.map_err(|why| self.wrong(&why))?;
             lines.extend(text.split('\n').map(str::to_owned));
         }
         Ok(table(&lines))
@@ -61,10 +68,12 @@ impl Listing {
             .map(|(field, heading)| (Arc::from(*field), Value::String((*heading).into())));
         let mut plain = gotmpl::Template::new("");
         for name in [
-            "json", "split", "join", "title", "lower", "upper", "pad", "truncate",
+            "json", "split", "join", "title", "lower", "upper", "truncate",
         ] {
             plain = plain.func(name, |args| Ok(args.first().cloned().unwrap_or(Value::Nil)));
         }
+        // So that columns stay aligned.
+        plain = plain.func("pad", |args| Ok(padded(args)));
         // The heading of a label is its name.
         let mut data: std::collections::BTreeMap<Arc<str>, Value> = headings.collect();
         data.insert(
@@ -82,6 +91,18 @@ impl Listing {
             .map_err(|error| error.to_string())
     }
 
+    /// Docker's words for what a template asks for in vain.
+    fn wrong(&self, why: &str) -> String {
+        let why = match why.split_once(": map has no entry for key \"") {
+            Some((place, key)) => {
+                let (key, go) = (key.trim_end_matches('"'), self.go);
+                format!("{place}: can't evaluate field {key} in type {go}")
+            }
+            None => why.to_owned(),
+        };
+        format!("failed to execute template: {why}")
+    }
+
     fn data(&self, row: &[Value]) -> Value {
         Value::Map(Arc::new(
             self.fields
@@ -92,6 +113,9 @@ impl Listing {
         ))
     }
 }
+
+/// Templates that show a thing whole.
+const WHOLE: [&str; 2] = ["{{json .}}", "{{ json . }}"];
 
 /// `\t` and `\n` as people type them in a shell.
 fn unescape(format: &str) -> String {

@@ -2,6 +2,7 @@
 
 mod listing;
 mod progress;
+pub(crate) mod shape;
 mod table;
 mod template;
 mod times;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use super::shape::{self, Shape};
 use gotmpl::{MissingKey, TemplateError, Value};
 use serde_json::Value as Json;
 
@@ -10,6 +11,8 @@ use serde_json::Value as Json;
 pub(crate) struct Template {
     parsed: gotmpl::Template,
     source: String,
+    /// As errors call it.
+    name: &'static str,
 }
 
 /// `null` of the daemon. Go shows the nil slice or map that stands behind it as an empty one, but `json`
@@ -75,7 +78,18 @@ pub(crate) fn from_json(json: &Json, key: &str) -> Value {
     }
 }
 
+pub(super) fn null_list() -> Value {
+    Value::List(NULL_LIST.clone())
+}
+
+pub(super) fn null_map() -> Value {
+    Value::Map(NULL_MAP.clone())
+}
+
 fn to_json(value: &Value) -> Json {
+    if let Some(json) = shape::original(value) {
+        return json;
+    }
     match value {
         Value::List(items) if Arc::ptr_eq(items, &NULL_LIST) => Json::Null,
         Value::Map(fields) if Arc::ptr_eq(fields, &NULL_MAP) => Json::Null,
@@ -97,15 +111,89 @@ fn to_json(value: &Value) -> Json {
 }
 
 /// Go's words for a field that is not there: where it stands, and the chain it belongs to.
-fn missing(source: &str, key: &str) -> String {
+fn missing(source: &str, name: &str, key: &str, shape: Option<&'static Shape>) -> String {
     let at = source.find(&format!(".{key}")).unwrap_or(0);
     let start = source[..at]
         .rfind(|letter: char| !letter.is_alphanumeric() && letter != '.')
         .map_or(0, |before| before + 1);
     let chain = &source[start..at];
-    format!(
-        "template: :1:{at}: executing \"\" at <{chain}.{key}>: map has no entry for key \"{key}\""
-    )
+    let what = match shape.and_then(|shape| shape::type_at(shape, chain)) {
+        Some(go) => format!("can't evaluate field {key} in type {go}"),
+        None => format!("map has no entry for key \"{key}\""),
+    };
+    format!("template: {name}:1:{at}: executing \"{name}\" at <{chain}.{key}>: {what}")
+}
+
+/// Actions that print nothing.
+const SILENT: [&str; 11] = [
+    "if", "else", "end", "range", "with", "define", "template", "block", "break", "continue", "/*",
+];
+
+/// The source with what prints a value printing it as Go does.
+fn with_printer(source: &str) -> String {
+    let mut out = String::with_capacity(source.len() + 64);
+    let mut rest = source;
+    while let Some(begin) = rest.find("{{") {
+        let (before, action) = rest.split_at(begin + 2);
+        out.push_str(before);
+        let Some(end) = end_of_action(action) else {
+            rest = action;
+            break;
+        };
+        let inner = &action[..end];
+        let words = inner.trim_start_matches('-').trim_start();
+        let silent = SILENT.iter().any(|word| {
+            words.strip_prefix(word).is_some_and(|after| {
+                *word == "/*" || !after.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+            })
+        });
+        let assigns = words.starts_with('$')
+            && words
+                .trim_start_matches(|c: char| c == '$' || c == '_' || c.is_alphanumeric())
+                .trim_start()
+                .trim_start_matches(':')
+                .starts_with('=');
+        let body = inner.trim_end_matches('-').trim_end();
+        out.push_str(body);
+        if !silent && !assigns && !body.trim_start_matches('-').trim().is_empty() {
+            out.push_str(" | goprint");
+        }
+        out.push_str(&inner[body.len()..]);
+        rest = &action[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Where an action's `}}` stands, outside of its strings.
+fn end_of_action(action: &str) -> Option<usize> {
+    let bytes = action.as_bytes();
+    let (mut at, mut quote) = (0, None);
+    while at < bytes.len() {
+        match (quote, bytes[at]) {
+            (Some(b'"'), b'\\') => at += 1,
+            (Some(open), byte) if byte == open => quote = None,
+            (Some(_), _) => {}
+            (None, byte @ (b'"' | b'`')) => quote = Some(byte),
+            (None, b'}') if bytes.get(at + 1) == Some(&b'}') => return Some(at),
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Go names the line only.
+fn parse_error(error: &TemplateError) -> String {
+    let text = error.to_string();
+    let place = text
+        .strip_prefix("template: ")
+        .and_then(|rest| rest.split_once(": "))
+        .and_then(|(place, why)| Some((place.split_once(':')?.0, why)));
+    match place {
+        Some((line, why)) => format!("template: :{line}: {why}"),
+        None => text,
+    }
 }
 
 type Result<T> = std::result::Result<T, TemplateError>;
@@ -139,6 +227,16 @@ fn join(args: &[Value]) -> Result<Value> {
     string(items.join(&separator))
 }
 
+/// A text between spaces; an empty one stays empty.
+pub(super) fn padded(args: &[Value]) -> Value {
+    let inner = args.first().and_then(Value::as_str).unwrap_or_default();
+    if inner.is_empty() {
+        return Value::String("".into());
+    }
+    let (before, after) = (" ".repeat(number(args, 1)), " ".repeat(number(args, 2)));
+    Value::String(format!("{before}{inner}{after}").into())
+}
+
 /// The first letter of each word made large.
 fn title(text: &str) -> String {
     let mut after_letter = false;
@@ -158,49 +256,82 @@ fn title(text: &str) -> String {
 impl Template {
     /// Docker's words where the text is no template.
     pub(crate) fn parse(source: &str) -> std::result::Result<Template, String> {
+        Template::named("", source)
+    }
+
+    /// A template whose errors name it.
+    pub(crate) fn named(name: &'static str, source: &str) -> std::result::Result<Template, String> {
+        gotmpl_functions()
+            .parse(&source.replace(".Label \"", "call .Label \""))
+            .map_err(|error| parse_error(&error))?;
+        let printing = with_printer(source);
         // `.Label "x"` is a method in Go; here it is a function value.
-        let source = source.replace(".Label \"", "call .Label \"");
-        gotmpl::Template::new("")
-            .missing_key(MissingKey::Error)
-            .func("json", |args| {
-                string(to_json(args.first().unwrap_or(&Value::Nil)).to_string())
+        let printing = printing.replace(".Label \"", "call .Label \"");
+        gotmpl_functions()
+            .parse(&printing)
+            .map(|parsed| Template {
+                parsed,
+                source: source.to_owned(),
+                name,
             })
-            .func("split", |args| {
-                let (whole, separator) = (text(args, 0)?, text(args, 1)?);
-                let parts = whole.split(separator.as_str());
-                Ok(Value::List(
-                    parts.map(|part| Value::String(part.into())).collect(),
-                ))
-            })
-            .func("join", join)
-            .func("title", |args| string(title(&text(args, 0)?)))
-            .func("lower", |args| string(text(args, 0)?.to_lowercase()))
-            .func("upper", |args| string(text(args, 0)?.to_uppercase()))
-            .func("pad", |args| {
-                let inner = text(args, 0)?;
-                if inner.is_empty() {
-                    return string(inner);
-                }
-                let (before, after) = (" ".repeat(number(args, 1)), " ".repeat(number(args, 2)));
-                string(format!("{before}{inner}{after}"))
-            })
-            .func("truncate", |args| {
-                let whole = text(args, 0)?;
-                string(whole.get(..number(args, 1)).unwrap_or(&whole))
-            })
-            .parse(&source)
-            .map(|parsed| Template { parsed, source })
-            .map_err(|error| error.to_string())
+            .map_err(|error| parse_error(&error))
     }
 
     pub(crate) fn render(&self, data: &Value) -> std::result::Result<String, String> {
+        self.execute(data, None)
+    }
+
+    /// Renders the daemon's JSON as a value of a Go type.
+    pub(crate) fn render_typed(
+        &self,
+        json: &Json,
+        shape: &'static Shape,
+    ) -> std::result::Result<String, String> {
+        let text = self.execute(&shape::typed(json, shape), Some(shape));
+        shape::forget();
+        text
+    }
+
+    fn execute(
+        &self,
+        data: &Value,
+        shape: Option<&'static Shape>,
+    ) -> std::result::Result<String, String> {
         self.parsed
             .execute_to_string(data)
             .map_err(|error| match error {
-                TemplateError::MissingKey { key } => missing(&self.source, &key),
+                TemplateError::MissingKey { key } => missing(&self.source, self.name, &key, shape),
                 error => error.to_string(),
             })
     }
+}
+
+/// An empty template with Docker's functions.
+fn gotmpl_functions() -> gotmpl::Template {
+    gotmpl::Template::new("")
+        .missing_key(MissingKey::Error)
+        .func("json", |args| {
+            string(to_json(args.first().unwrap_or(&Value::Nil)).to_string())
+        })
+        .func("split", |args| {
+            let (whole, separator) = (text(args, 0)?, text(args, 1)?);
+            let parts = whole.split(separator.as_str());
+            Ok(Value::List(
+                parts.map(|part| Value::String(part.into())).collect(),
+            ))
+        })
+        .func("join", join)
+        .func("title", |args| string(title(&text(args, 0)?)))
+        .func("lower", |args| string(text(args, 0)?.to_lowercase()))
+        .func("upper", |args| string(text(args, 0)?.to_uppercase()))
+        .func("pad", |args| text(args, 0).map(|_| padded(args)))
+        .func("truncate", |args| {
+            let whole = text(args, 0)?;
+            string(whole.get(..number(args, 1)).unwrap_or(&whole))
+        })
+        .func("goprint", |args| {
+            string(shape::printed(args.first().unwrap_or(&Value::Nil)))
+        })
 }
 
 /// JSON with `indent` per level, members in their order, numbers and escapes as they were.

@@ -147,6 +147,7 @@ fn json_is_indented_as_it_stands() {
 fn listing() -> Listing {
     let text = |text: &str| Value::String(text.into());
     Listing {
+        go: "*formatter.X",
         fields: &[("ID", "IMAGE ID"), ("Name", "NAME")],
         rows: vec![vec![text("1"), text("<a>")], vec![text("2"), text("b")]],
     }

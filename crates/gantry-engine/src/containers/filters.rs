@@ -38,6 +38,8 @@ pub(super) struct ListFilters<'a> {
     ancestors: Option<Vec<String>>,
     before: Option<Timestamp>,
     since: Option<Timestamp>,
+    /// Whether tasks of a swarm are wanted, of which there are none.
+    tasks: Option<bool>,
 }
 
 /// `until`: a Unix time, a date, or a duration before now.
@@ -72,6 +74,7 @@ impl<'a> ListFilters<'a> {
                 .map(|text| Ok(containers.find(text)?.record().created))
                 .transpose()
         };
+        let tasks = truth(filters, "is-task")?;
         let ancestors = filters.contains("ancestor").then(|| {
             let found = filters
                 .get("ancestor")
@@ -89,6 +92,7 @@ impl<'a> ListFilters<'a> {
             before: created("before")?,
             since: created("since")?,
             ancestors,
+            tasks,
             filters,
         })
     }
@@ -106,7 +110,8 @@ impl<'a> ListFilters<'a> {
         let name = |pattern: &Regex| {
             pattern.is_match(&record.name) || pattern.is_match(&format!("/{}", record.name))
         };
-        self.filters.matches_prefix("id", &record.id)
+        self.tasks != Some(true)
+            && self.filters.matches_prefix("id", &record.id)
             && (self.names.is_empty() || self.names.iter().any(name))
             && (self.exited.is_empty()
                 || (state.status == Status::Exited && self.exited.contains(&state.exit_code)))
@@ -174,6 +179,23 @@ fn is_port(port: &str, wanted: &str) -> bool {
         number.parse::<u16>(),
     );
     protocol == own && matches!(bounds, (Ok(from), Ok(to), Ok(n)) if (from..=to).contains(&n))
+}
+
+/// A filter that is true or false; both at once, or anything else, is none.
+fn truth(filters: &Filters, name: &str) -> Result<Option<bool>> {
+    if !filters.contains(name) {
+        return Ok(None);
+    }
+    let given: Vec<&str> = filters.get(name).collect();
+    let is = |words: [&str; 2]| given.iter().any(|value| words.contains(value));
+    match (is(["0", "false"]), is(["1", "true"])) {
+        (true, false) => Ok(Some(false)),
+        (false, true) => Ok(Some(true)),
+        _ => Err(Error::invalid(format!(
+            "invalid filter '{name}=[{}]'",
+            given.join(" ")
+        ))),
+    }
 }
 
 fn exit_code(text: &str) -> Result<i32> {

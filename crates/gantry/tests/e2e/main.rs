@@ -9,6 +9,7 @@
 mod bad_input;
 mod conformance;
 mod daemon;
+mod everyday;
 mod exec;
 mod files;
 mod health;

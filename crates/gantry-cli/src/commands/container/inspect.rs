@@ -36,7 +36,7 @@ fn run(cx: &Cx) -> Outcome {
         let (mut found, mut wrong) = (Vec::new(), Vec::new());
         for name in &names {
             match fetch(&client, Kind::Container, name, flags.size).await {
-                Ok(one) => found.push(one),
+                Ok(one) => found.push((Kind::Container, one)),
                 Err(error) => wrong.push(error.to_string()),
             }
         }

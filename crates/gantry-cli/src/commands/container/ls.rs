@@ -131,17 +131,28 @@ const FIELDS: &[(&str, &str)] = &[
 const TABLE: &str =
     "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
+/// `--format raw`, of old.
+const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n\
+    state: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\n\
+    ports: {{- pad .Ports 1 0}}\n";
+
 fn run(cx: &Cx) -> Outcome {
     let mut flags = LsFlags::default();
     cx.read(&COMMAND, &mut [&mut flags])?;
     let wanted = flags.format.as_deref();
+    if flags.quiet && wanted.is_some_and(|format| !matches!(format, "" | "table" | "raw")) {
+        eprintln!("WARNING: Ignoring custom format, because both --format and --quiet are set.");
+    }
     let format = wanted.or(cx.config().ps_format.as_deref().filter(|_| !flags.quiet));
     let last = if flags.latest && flags.last == -1 {
         1
     } else {
         flags.last
     };
-    let with_size = flags.size || format.is_some_and(|format| format.contains(".Size"));
+    let with_size = flags.size
+        || format.is_some_and(|format| {
+            format.contains(".Size") || matches!(format.trim(), "{{json .}}" | "{{ json . }}")
+        });
     talk(cx, async |client| {
         let limit = (last > 0).then(|| last.to_string());
         let list: Vec<Summary> = client
@@ -152,7 +163,7 @@ fn run(cx: &Cx) -> Outcome {
             .switch("size", with_size)
             .json()
             .await?;
-        if flags.quiet && wanted.is_none() {
+        if flags.quiet && wanted != Some("raw") {
             let mut text = String::new();
             for one in &list {
                 let id = if flags.no_trunc {
@@ -169,12 +180,19 @@ fn run(cx: &Cx) -> Outcome {
         let rows = list.iter().map(|one| row(one, !flags.no_trunc)).collect();
         let listing = Listing {
             fields: FIELDS,
+            go: "*formatter.ContainerContext",
             rows,
         };
         let table = match flags.size {
             true => format!("{TABLE}\t{{{{.Size}}}}"),
             false => TABLE.to_owned(),
         };
+        let raw = match (flags.quiet, flags.size) {
+            (true, _) => "container_id: {{.ID}}".to_owned(),
+            (false, false) => RAW.to_owned(),
+            (false, true) => format!("{RAW}size: {{{{.Size}}}}\\n"),
+        };
+        let format = format.map(|format| if format == "raw" { &raw } else { format });
         let text = listing.render(format, &table).map_err(Failure::new)?;
         cx.print(&text)?;
         Ok(0)

@@ -131,6 +131,16 @@ fn run(cx: &Cx) -> Outcome {
         };
         let mut lines = Vec::new();
         if let Some(asked) = args.get(1) {
+            let (number, _) = asked.split_once('/').unwrap_or((asked, ""));
+            if number.parse::<u16>().is_err() {
+                let why = match number.bytes().all(|b| b.is_ascii_digit()) && !number.is_empty() {
+                    true => "value out of range",
+                    false => "invalid syntax",
+                };
+                return Err(Failure::new(format!(
+                    "Error: invalid port ({number}): strconv.ParseUint: parsing \"{number}\": {why}"
+                )));
+            }
             let key = match asked.contains('/') {
                 true => asked.clone(),
                 false => format!("{asked}/tcp"),

@@ -109,6 +109,7 @@ fn run(cx: &Cx) -> Outcome {
             .await?;
         let listing = Listing {
             fields: FIELDS,
+            go: "*image.historyContext",
             rows: steps.iter().map(|step| row(step, &flags)).collect(),
         };
         let table = if flags.human { TABLE } else { EXACT_TABLE };

@@ -34,7 +34,7 @@ fn run(cx: &Cx) -> Outcome {
         let (mut found, mut wrong) = (Vec::new(), Vec::new());
         for name in &names {
             match fetch(&client, Kind::Image, name, false).await {
-                Ok(one) => found.push(one),
+                Ok(one) => found.push((Kind::Image, one)),
                 Err(error) => wrong.push(error.to_string()),
             }
         }

@@ -176,6 +176,7 @@ fn run(cx: &Cx) -> Outcome {
         }
         let listing = Listing {
             fields: FIELDS,
+            go: "*formatter.imageContext",
             rows,
         };
         let text = match (flags.quiet, wanted) {

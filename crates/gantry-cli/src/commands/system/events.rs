@@ -11,7 +11,8 @@ use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Checked, flags};
-use crate::format::{Template, from_json, or_default, parse_when, text_of};
+use crate::format::shape::EVENT;
+use crate::format::{Template, or_default, parse_when, text_of};
 
 pub(crate) const COMMAND: Command = Command {
     names: &["system events", "events"],
@@ -95,22 +96,7 @@ fn shown(
         (Some("json"), _) => Ok(raw.get().to_owned()),
         (_, Some(template)) => {
             let json: serde_json::Value = serde_json::from_str(raw.get()).map_err(wrong)?;
-            let mut data = json.clone();
-            // Go's names of what is small in the JSON.
-            for (name, key) in [
-                ("ID", "id"),
-                ("From", "from"),
-                ("Status", "status"),
-                ("Time", "time"),
-                ("TimeNano", "timeNano"),
-                ("Scope", "scope"),
-            ] {
-                data[name] = match &json[key] {
-                    serde_json::Value::Null => "".into(),
-                    value => value.clone(),
-                };
-            }
-            template.render(&from_json(&data, ""))
+            template.render_typed(&json, &EVENT)
         }
         _ => serde_json::from_str::<Event>(raw.get())
             .map(|event| line(&event))
@@ -148,7 +134,10 @@ fn run(cx: &Cx) -> Outcome {
                 serde_json::Deserializer::from_slice(&pending).into_iter::<Box<RawValue>>();
             let mut text = String::new();
             while let Some(Ok(raw)) = stream.next() {
-                let one = shown(&raw, format, template.as_ref()).map_err(Failure::new)?;
+                let one = shown(&raw, format, template.as_ref());
+                let one = one.map_err(|why| {
+                    Failure::new(format!("Error parsing format: {why}")).with_code(64)
+                })?;
                 text.push_str(&one);
                 text.push('\n');
             }

@@ -8,7 +8,8 @@ use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
 use crate::flags::flags;
-use crate::format::{Template, binary_size, from_json};
+use crate::format::shape::INFO;
+use crate::format::{Template, binary_size};
 
 pub(crate) const COMMAND: Command = Command {
     names: &["system info", "info"],
@@ -43,6 +44,12 @@ fn run(cx: &Cx) -> Outcome {
         let mine = json!({
             "Debug": cx.globals.debug,
             "Version": env!("CARGO_PKG_VERSION"),
+            "DefaultAPIVersion": crate::client::API_VERSION,
+            "GitCommit": "",
+            "GoVersion": "",
+            "Os": std::env::consts::OS,
+            "Arch": super::version::go_architecture(),
+            "BuildTime": "",
             "Context": "default",
             "Plugins": [],
             "Warnings": null,
@@ -51,13 +58,11 @@ fn run(cx: &Cx) -> Outcome {
             let mut info = info?;
             info["ClientInfo"] = mine;
             let text = match &template {
-                None => info.to_string(),
-                Some(template) => template
-                    .render(&from_json(&info, ""))
-                    .map_err(Failure::new)?,
+                None => Ok(info.to_string()),
+                Some(template) => template.render_typed(&info, &INFO),
             };
-            cx.print(&format!("{text}\n"))?;
-            return Ok(0);
+            cx.print(&format!("{}\n", text.as_deref().unwrap_or_default()))?;
+            return text.map(|_| 0).map_err(Failure::new);
         }
         let mut text = format!(
             "Client:\n Version:    {}\n Context:    default\n Debug Mode: {}\n\nServer:\n",

@@ -40,7 +40,8 @@ fn run(cx: &Cx) -> Outcome {
         "image" => &[Kind::Image],
         other => {
             return Err(Failure::new(format!(
-                "unknown type: \"{other}\": must be one of \"container\", \"image\""
+                "unknown type: \"{other}\": must be one of \"config\", \"container\", \"image\", \"network\", \
+                 \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\""
             )));
         }
     };
@@ -50,7 +51,7 @@ fn run(cx: &Cx) -> Outcome {
             for kind in kinds {
                 match fetch(&client, *kind, name, flags.size).await {
                     Ok(one) => {
-                        found.push(one);
+                        found.push((*kind, one));
                         continue 'names;
                     }
                     Err(error) if error.is_not_found() && kinds.len() > 1 => {}

@@ -8,7 +8,8 @@ use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
 use crate::flags::flags;
-use crate::format::{Template, from_json};
+use crate::format::Template;
+use crate::format::shape::VERSION;
 
 pub(crate) const COMMAND: Command = Command {
     names: &["version"],
@@ -36,7 +37,7 @@ fn run(cx: &Cx) -> Outcome {
     let format = flags.format.as_deref().filter(|format| !format.is_empty());
     let template = match format {
         None | Some("json") => None,
-        Some(source) => Some(Template::parse(source).map_err(|why| bad_template(&why))?),
+        Some(source) => Some(Template::named("version", source).map_err(|why| bad_template(&why))?),
     };
     talk(cx, async |client| {
         let server: Result<Json, ApiError> = client.get("/version").json().await;
@@ -49,17 +50,24 @@ fn run(cx: &Cx) -> Outcome {
             "Version": env!("CARGO_PKG_VERSION"),
             "ApiVersion": client.api_version(),
             "DefaultAPIVersion": API_VERSION,
+            "GitCommit": "",
+            "GoVersion": "",
             "Os": std::env::consts::OS,
             "Arch": go_architecture(),
+            "BuildTime": "",
             "Context": "default",
         });
+        let mut server = server;
+        if let Some(members) = server.as_object_mut() {
+            // The client's type leaves it out where it is empty.
+            members.retain(|name, value| name != "BuildTime" || value != "");
+        }
         let all = json!({"Client": mine, "Server": server});
         match (format, &template) {
             (Some(_), Some(template)) => {
-                let text = template
-                    .render(&from_json(&all, ""))
-                    .map_err(Failure::new)?;
-                cx.print(&format!("{text}\n"))?;
+                let text = template.render_typed(&all, &VERSION);
+                cx.print(&format!("{}\n", text.as_deref().unwrap_or_default()))?;
+                text.map_err(Failure::new)?;
             }
             (Some(_), None) => cx.print(&format!("{all}\n"))?,
             (None, _) => cx.print(&pretty(&mine, &server))?,
@@ -72,7 +80,7 @@ fn run(cx: &Cx) -> Outcome {
 }
 
 /// This machine's architecture in Go's words.
-fn go_architecture() -> &'static str {
+pub(super) fn go_architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
