@@ -1,10 +1,11 @@
-//! An archive into a directory, by the rules of `docker cp` (moby's go-archive, `Unpack`), while somebody else may change
-//! the directory: every parent is found by openat2, and what was made is completed by its descriptor.
+//! An archive into a directory, by the rules of `docker cp` (go-archive's `Unpack`, held against Docker 28.5.2), while
+//! somebody else may change the directory: every parent is found by openat2, the directory being its `/`, and what was
+//! made is completed by its descriptor.
 
 use crate::content::{copy_content, remove_tree, times};
 use crate::error::{Error, Result, at};
 use crate::reader::{Entry, Kind, TarReader};
-use crate::root::{self, clean, join};
+use crate::root::{self, Root, clean};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, XattrFlags, chownat, fchmod,
     fchown, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, unlinkat,
@@ -14,7 +15,7 @@ use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 const CHUNK: usize = 128 << 10;
@@ -33,8 +34,8 @@ pub enum Owner {
 /// Where links in the way of an entry may lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// Anywhere below the root, which is `/` to them.
-    InRoot,
+    /// Anywhere below the directory, which is `/` to them.
+    Inside,
     /// Nowhere: an entry behind a link is refused.
     Nowhere,
 }
@@ -52,20 +53,13 @@ pub struct Options {
     pub rename: Option<Rename>,
 }
 
-/// Unpacks below `dest`, a path in `root`; `shown` is its name in messages.
-pub fn unpack(
-    archive: &mut dyn Read,
-    root: impl AsFd,
-    dest: &[u8],
-    shown: &[u8],
-    options: &Options,
-) -> Result<()> {
+/// Unpacks into a directory; `shown` is its path in messages.
+pub fn unpack(archive: &mut dyn Read, dest: &Root, shown: &[u8], options: &Options) -> Result<()> {
     let resolve = match options.links {
-        Links::InRoot => ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        Links::Inside => ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
         Links::Nowhere => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
     };
     let mut unpacker = Unpacker {
-        root: root.as_fd(),
         dest,
         shown,
         resolve,
@@ -84,8 +78,7 @@ pub fn unpack(
 }
 
 struct Unpacker<'a> {
-    root: BorrowedFd<'a>,
-    dest: &'a [u8],
+    dest: &'a Root,
     shown: &'a [u8],
     resolve: ResolveFlags,
     options: &'a Options,
@@ -117,18 +110,13 @@ fn renamed(name: &[u8], rename: &Rename) -> Vec<u8> {
 }
 
 impl Unpacker<'_> {
-    /// The whole path, for messages.
-    fn place(&self, path: &[u8]) -> Vec<u8> {
-        join(self.shown, path)
-    }
-
     fn at<T, E: Into<io::Error>>(
         &self,
         result: std::result::Result<T, E>,
         operation: &'static str,
         path: &[u8],
     ) -> Result<T> {
-        at(result, operation, &self.place(path))
+        at(result, operation, path)
     }
 
     /// A name of the archive as a path below the destination; empty for the destination itself.
@@ -136,20 +124,14 @@ impl Unpacker<'_> {
         if name.contains(&0) {
             return Err(Error::Refused("invalid argument".to_owned()));
         }
-        let cleaned = clean(name);
+        // What is absolute is so below the directory, and may not go up from there either.
+        let from = name.iter().position(|b| *b != b'/').unwrap_or(name.len());
+        let cleaned = clean(&name[from..]);
         if cleaned == b".." || cleaned.starts_with(b"../") {
-            return Err(Error::Refused(format!(
-                "{} is outside of {}",
-                quoted(&cleaned),
-                quoted(self.shown)
-            )));
+            let text = format!("invalid entry name {}", quoted(name));
+            return Err(Error::Refused(text));
         }
-        let bare = cleaned.strip_prefix(b"/").unwrap_or(&cleaned);
-        Ok(if bare == b"." {
-            Vec::new()
-        } else {
-            bare.to_vec()
-        })
+        Ok(if cleaned == b"." { Vec::new() } else { cleaned })
     }
 
     fn entry(&mut self, entry: &mut Entry, data: &mut dyn Read) -> Result<()> {
@@ -165,13 +147,10 @@ impl Unpacker<'_> {
         let path = self.inside(&entry.path)?;
         if path.is_empty() {
             // The destination is there, and stays as it is.
-            return match entry.kind {
-                Kind::Dir => Ok(()),
-                _ => Err(self.not_over(true, b"")),
-            };
+            return Ok(());
         }
         let (parent, name) = split(&path);
-        let dir = self.directory(parent)?;
+        let dir = self.directory(parent, &path)?;
         if let Some(there) = self.there(&dir, name, &path)? {
             self.make_room(entry, &dir, name, &path, &there)?;
         }
@@ -183,12 +162,12 @@ impl Unpacker<'_> {
     fn there(&self, dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<Option<Stat>> {
         match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(None),
-            other => self.at(other, "lstat", path).map(Some),
+            other => self.at(other, "statat", path).map(Some),
         }
     }
 
     fn not_over(&self, directory: bool, path: &[u8]) -> Error {
-        let (place, dest) = (quoted(&self.place(path)), quoted(self.shown));
+        let (place, dest) = (quoted(path), quoted(self.shown));
         Error::Refused(if directory {
             format!("cannot overwrite directory {place} with non-directory {dest}")
         } else {
@@ -221,18 +200,13 @@ impl Unpacker<'_> {
     }
 
     fn open_dir(&self, path: &[u8]) -> io::Result<OwnedFd> {
-        let whole = [self.dest, b"/", path].concat();
-        let from = whole.iter().position(|b| *b != b'/').unwrap_or(whole.len());
-        let whole = match &whole[from..] {
-            b"" => b".",
-            whole => whole,
-        };
+        let path = if path.is_empty() { b"." } else { path };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        root::open(self.root, whole, flags, self.resolve)
+        root::open(self.dest, path, flags, self.resolve)
     }
 
     /// A directory below the destination, made with its parents where it is not there.
-    fn directory(&mut self, path: &[u8]) -> Result<OwnedFd> {
+    fn directory(&mut self, path: &[u8], entry: &[u8]) -> Result<OwnedFd> {
         if let Some((last, fd)) = self.parent.take()
             && last == path
         {
@@ -240,27 +214,37 @@ impl Unpacker<'_> {
         }
         match self.open_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {
-                return Err(Error::Refused(format!(
-                    "{} is behind a link",
-                    quoted(&self.place(path))
-                )));
+            Err(error)
+                if self.options.links == Links::Nowhere
+                    && Errno::from_io_error(&error) == Some(Errno::LOOP) =>
+            {
+                let text = format!("{} is behind a link", quoted(path));
+                return Err(Error::Refused(text));
             }
-            other => return self.at(other, "open", path),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {
+                return self.at(Err(error), "statat", path);
+            }
+            other => return self.at(other, "openat", entry),
         }
-        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/');
-        let ends: Vec<usize> = ends.map(|(at, _)| at).chain([path.len()]).collect();
+        // A link may lead to what is not there yet, as long as it is inside.
+        let real = match self.options.links {
+            Links::Inside => self.at(self.dest.resolved(path), "statat", path)?,
+            Links::Nowhere => path.to_vec(),
+        };
+        let real = real.strip_prefix(b"/").unwrap_or(&real);
+        let ends = real.iter().enumerate().filter(|(_, b)| **b == b'/');
+        let ends: Vec<usize> = ends.map(|(at, _)| at).chain([real.len()]).collect();
         for end in ends {
-            let (parent, name) = split(&path[..end]);
-            let parent = self.at(self.open_dir(parent), "open", path)?;
+            let (parent, name) = split(&real[..end]);
+            let parent = self.at(self.open_dir(parent), "openat", entry)?;
             match mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
                 Err(Errno::EXIST) => continue,
-                other => self.at(other, "mkdir", &path[..end])?,
+                other => self.at(other, "mkdirat", &real[..end])?,
             }
-            let made = self.at(open_made(&parent, name), "open", path)?;
-            self.at(fchmod(&made, Mode::from_raw_mode(0o755)), "chmod", path)?;
+            let made = self.at(open_made(&parent, name), "openat", entry)?;
+            self.at(fchmod(&made, Mode::from_raw_mode(0o755)), "chmodat", real)?;
         }
-        self.at(self.open_dir(path), "open", path)
+        self.at(self.open_dir(path), "openat", entry)
     }
 
     fn make(
@@ -283,9 +267,9 @@ impl Unpacker<'_> {
     fn make_dir(&mut self, entry: &Entry, dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<()> {
         match mkdirat(dir, name, Mode::from_raw_mode(0o700)) {
             Err(Errno::EXIST) => {}
-            other => self.at(other, "mkdir", path)?,
+            other => self.at(other, "mkdirat", path)?,
         }
-        let made = self.at(open_made(dir, name), "open", path)?;
+        let made = self.at(open_made(dir, name), "openat", path)?;
         self.decorate(entry, &made, path)?;
         self.dirs.push((path.to_vec(), entry.time));
         Ok(())
@@ -302,53 +286,40 @@ impl Unpacker<'_> {
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = openat(dir, name, flags, Mode::from_raw_mode(0o600));
-        let mut file = File::from(self.at(made, "open", path)?);
+        let mut file = File::from(self.at(made, "openat", path)?);
         let copied = copy_content(entry, data, &mut file, &mut self.chunk);
         let written = copied.map_err(Error::Archive)?;
         self.at(written, "write", path)?;
         let file = OwnedFd::from(file);
         self.decorate(entry, &file, path)?;
-        self.at(futimens(&file, &times(entry.time)), "chtimes", path)
+        self.at(futimens(&file, &times(entry.time)), "chtimesat", path)
     }
 
     fn make_link(&self, entry: &Entry, dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<()> {
         let refuse = || {
-            let target = quoted(&join(self.shown, &entry.link));
-            Error::Refused(format!(
-                "invalid hardlink {target} -> {}",
-                quoted(&entry.link)
-            ))
+            let target = quoted(&entry.link);
+            Error::Refused(format!("invalid hardlink target {target}"))
         };
         let target = self.inside(&entry.link).map_err(|_| refuse())?;
         let (parent, file) = split(&target);
         if file.is_empty() {
             return Err(refuse());
         }
-        let from = self.at(self.open_dir(parent), "link", path)?;
+        let from = self.at(self.open_dir(parent), "linkat", path)?;
         let linked = linkat(&from, file, dir, name, AtFlags::empty());
-        self.at(linked, "link", path)
+        self.at(linked, "linkat", path)
     }
 
     fn make_symlink(&self, entry: &Entry, dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<()> {
-        // COMPAT: Docker takes the words of a link for where it leads, and an absolute one for one below its folder.
-        let place = self.place(path);
-        let (parent, _) = split(&place);
-        let target = join(if parent.is_empty() { b"/" } else { parent }, &entry.link);
-        if !target.starts_with(self.shown) {
-            return Err(Error::Refused(format!(
-                "invalid symlink {} -> {}",
-                quoted(&place),
-                quoted(&entry.link)
-            )));
-        }
+        // Wherever it leads: nothing is unpacked through it but what is inside.
         let made = symlinkat(OsStr::from_bytes(&entry.link), dir, name);
-        self.at(made, "symlink", path)?;
+        self.at(made, "symlinkat", path)?;
         if let Some((uid, gid)) = self.owner(entry) {
             let done = chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
-            self.at(done, "lchown", path)?;
+            self.at(done, "lchownat", path)?;
         }
         let done = utimensat(dir, name, &times(entry.time), AtFlags::SYMLINK_NOFOLLOW);
-        self.at(done, "chtimes", path)
+        self.at(done, "chtimesat", path)
     }
 
     fn make_node(&self, entry: &Entry, dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<()> {
@@ -362,24 +333,24 @@ impl Unpacker<'_> {
             _ => makedev(entry.device.0, entry.device.1),
         };
         let mode = Mode::from_raw_mode(0o600);
-        self.at(mknodat(dir, name, kind, mode, device), "mknod", path)?;
+        self.at(mknodat(dir, name, kind, mode, device), "mknodat", path)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = self.at(openat(dir, name, flags, Mode::empty()), "open", path)?;
+        let made = self.at(openat(dir, name, flags, Mode::empty()), "openat", path)?;
         // Somebody may have put something else in its place.
-        let stat = self.at(statat(&made, "", AtFlags::EMPTY_PATH), "lstat", path)?;
+        let stat = self.at(statat(&made, "", AtFlags::EMPTY_PATH), "statat", path)?;
         if FileType::from_raw_mode(stat.st_mode) != kind {
             return Ok(());
         }
         let itself = format!("/proc/self/fd/{}", made.as_raw_fd());
         if let Some((uid, gid)) = self.owner(entry) {
             let done = chownat(&made, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH);
-            self.at(done, "lchown", path)?;
+            self.at(done, "lchownat", path)?;
         }
         let mode = Mode::from_raw_mode(entry.mode);
-        self.at(rustix::fs::chmod(&*itself, mode), "chmod", path)?;
+        self.at(rustix::fs::chmod(&*itself, mode), "chmodat", path)?;
         let (here, follow) = (rustix::fs::CWD, AtFlags::empty());
         let done = utimensat(here, &*itself, &times(entry.time), follow);
-        self.at(done, "chtimes", path)
+        self.at(done, "chtimesat", path)
     }
 
     fn owner(&self, entry: &Entry) -> Option<(Uid, Gid)> {
@@ -394,10 +365,10 @@ impl Unpacker<'_> {
     /// Owner, then mode (a change of owner takes the setuid bit away), then extended attributes.
     fn decorate(&self, entry: &Entry, made: &OwnedFd, path: &[u8]) -> Result<()> {
         if let Some((uid, gid)) = self.owner(entry) {
-            self.at(fchown(made, Some(uid), Some(gid)), "lchown", path)?;
+            self.at(fchown(made, Some(uid), Some(gid)), "lchownat", path)?;
         }
         let mode = Mode::from_raw_mode(entry.mode);
-        self.at(fchmod(made, mode), "chmod", path)?;
+        self.at(fchmod(made, mode), "chmodat", path)?;
         for (key, value) in &entry.xattrs {
             if key.starts_with(b"trusted.overlay.") || key.contains(&0) || key.is_empty() {
                 continue;
@@ -416,7 +387,7 @@ impl Unpacker<'_> {
         for (path, time) in std::mem::take(&mut self.dirs).into_iter().rev() {
             // A later entry, or somebody else, may have replaced it.
             if let Ok(dir) = self.open_dir(&path) {
-                self.at(futimens(&dir, &times(time)), "chtimes", &path)?;
+                self.at(futimens(&dir, &times(time)), "chtimesat", &path)?;
             }
         }
         Ok(())

@@ -153,6 +153,11 @@ fn configuration(record: &Record, request: &CommitRequest) -> Result<Config> {
     let mut config: Config = converted(&whole)?;
     // COMPAT: Docker keeps the container's host name, which nobody reads; two commits of the same are one image here.
     config.hostname.clear();
+    // What is empty is not there, as in Go's documents.
+    config.env = config.env.filter(|list| !list.is_empty());
+    config.labels = config.labels.filter(|map| !map.is_empty());
+    config.volumes = config.volumes.filter(|map| !map.is_empty());
+    config.exposed_ports = config.exposed_ports.filter(|map| !map.is_empty());
     Ok(config)
 }
 

@@ -71,7 +71,20 @@ impl Images {
             let size = self.context.store.layers.get(layer)?.map_or(0, |l| l.size);
             sizes.push(size as i64);
         }
-        history(&image, &sizes)
+        let mut items = history(&image, &sizes)?;
+        // Images that it was made from here, step by step.
+        let mut ancestor = image;
+        for item in items.iter_mut().skip(1) {
+            let store = &self.context.store;
+            let parent = ancestor.parent.as_ref().map(|id| store.images.get(id));
+            let Some(parent) = parent.transpose()?.flatten() else {
+                break;
+            };
+            item.id = parent.id.to_string();
+            item.tags = Some(parent.tags.iter().map(Reference::familiar).collect());
+            ancestor = parent;
+        }
+        Ok(items)
     }
 }
 

@@ -8,7 +8,7 @@ fn options() -> Options {
     Options {
         keep_kind: true,
         owner: Owner::Archive,
-        links: Links::InRoot,
+        links: Links::Inside,
         rename: None,
     }
 }
@@ -44,13 +44,9 @@ fn open(path: &Path) -> OwnedFd {
 }
 
 fn put(root: &Path, dest: &str, bytes: &[u8], options: &Options) -> Result<()> {
-    unpack(
-        &mut &bytes[..],
-        open(root),
-        dest.as_bytes(),
-        dest.as_bytes(),
-        options,
-    )
+    let dir = root.join(dest.trim_start_matches('/'));
+    let dir = Root::new(open(&dir));
+    unpack(&mut &bytes[..], &dir, dest.as_bytes(), options)
 }
 
 /// `root` in a folder with a canary beside it.
@@ -64,43 +60,41 @@ fn place() -> (tempfile::TempDir, std::path::PathBuf) {
 
 #[test]
 fn what_hostile_archives_ask_for() {
-    let outside = "is outside of \"/tmp\"";
+    let outside = "invalid entry name";
+    let not_there = "linkat a: no such file or directory";
     let cases: &[(&[Entry], &str)] = &[
         (&[entry(Kind::File, "../canary", "")], outside),
         (&[entry(Kind::File, "..", "")], outside),
         (&[entry(Kind::File, "a/../../../canary", "")], outside),
+        (&[entry(Kind::File, "/../canary", "")], outside),
         (&[entry(Kind::Dir, "../x/", "")], outside),
         (
             &[entry(Kind::Link, "a", "../../canary")],
-            "invalid hardlink",
+            "invalid hardlink target \"../../canary\"",
         ),
         (&[entry(Kind::Link, "a", "..")], "invalid hardlink"),
         (&[entry(Kind::Link, "a", "/")], "invalid hardlink"),
+        (&[entry(Kind::Link, "a", "none")], not_there),
         (
-            &[entry(Kind::Link, "a", "none")],
-            "link /tmp/a: no such file or directory",
+            &[
+                entry(Kind::Symlink, "a", "../../canary"),
+                entry(Kind::Link, "b", "a/x"),
+            ],
+            "linkat b:",
         ),
-        (
-            &[entry(Kind::Symlink, "a", "../../canary")],
-            "invalid symlink \"/tmp/a\"",
-        ),
-        (&[entry(Kind::Symlink, "d/a", "../../x")], "invalid symlink"),
-        (
-            &[entry(Kind::File, ".", "")],
-            "cannot overwrite directory \"/tmp\" with non-directory \"/tmp\"",
-        ),
+        (&[entry(Kind::File, ".", "")], ""),
         (&[entry(Kind::File, "a\0b", "")], ""),
         (
             &[entry(Kind::Dir, "a", ""), entry(Kind::File, "a", "")],
-            "cannot overwrite directory \"/tmp/a\" with non-directory \"/tmp\"",
+            "cannot overwrite directory \"a\" with non-directory \"/tmp\"",
         ),
         (
             &[entry(Kind::File, "a", ""), entry(Kind::Dir, "a", "")],
-            "cannot overwrite non-directory \"/tmp/a\" with directory \"/tmp\"",
+            "cannot overwrite non-directory \"a\" with directory \"/tmp\"",
         ),
         (
             &[entry(Kind::File, "a", ""), entry(Kind::File, "a/b", "")],
-            "open /tmp/a: not a directory",
+            "openat a/b: not a directory",
         ),
     ];
     for (entries, words) in cases {
@@ -118,22 +112,22 @@ fn what_hostile_archives_ask_for() {
 }
 
 #[test]
-fn links_in_the_archive_lead_nowhere_but_into_the_root() {
+fn links_in_the_archive_lead_nowhere_but_into_the_directory() {
     let (dir, root) = place();
     let outside = dir.path().to_string_lossy().into_owned();
     let bytes = archive(&[
         entry(Kind::Symlink, "way", &outside),
         entry(Kind::File, "way/canary", ""),
+        entry(Kind::Symlink, "up", "../../.."),
+        entry(Kind::File, "up/canary", ""),
     ]);
-    // The link's target is a path of the root's, where there is no such directory: it is not made through the link.
-    assert!(put(&root, "/tmp", &bytes, &options()).is_err());
-    let canary = std::fs::read_to_string(dir.path().join("canary")).unwrap();
-    assert_eq!(canary, "alive");
-    // Where there is one, it is that one.
-    std::fs::create_dir_all(root.join(outside.trim_start_matches('/'))).unwrap();
+    // The links' targets are paths of the directory's, made where they are not there.
     put(&root, "/tmp", &bytes, &options()).unwrap();
-    let inner = root.join(outside.trim_start_matches('/')).join("canary");
-    assert_eq!(std::fs::read_to_string(inner).unwrap(), "hi");
+    let inner = root.join("tmp").join(outside.trim_start_matches('/'));
+    for made in [inner.join("canary"), root.join("tmp/canary")] {
+        assert_eq!(std::fs::read_to_string(made).unwrap(), "hi");
+    }
+    assert!(!root.join("canary").exists());
     let canary = std::fs::read_to_string(dir.path().join("canary")).unwrap();
     assert_eq!(canary, "alive");
 }
@@ -148,13 +142,13 @@ fn behind_a_link_nothing_is_unpacked_on_the_clients_side() {
     };
     symlink(dir.path(), root.join("way")).unwrap();
     let bytes = archive(&[entry(Kind::File, "way/canary", "")]);
-    let told = put(&root, "", &bytes, &nowhere).unwrap_err().to_string();
+    let told = put(&root, "/", &bytes, &nowhere).unwrap_err().to_string();
     assert!(told.contains("behind a link"), "{told}");
     let bytes = archive(&[
         entry(Kind::Symlink, "inner", "tmp"),
         entry(Kind::File, "inner/x", ""),
     ]);
-    assert!(put(&root, "", &bytes, &nowhere).is_err());
+    assert!(put(&root, "/", &bytes, &nowhere).is_err());
     let canary = std::fs::read_to_string(dir.path().join("canary")).unwrap();
     assert_eq!(canary, "alive");
 }

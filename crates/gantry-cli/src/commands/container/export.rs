@@ -1,6 +1,7 @@
 //! `gantry export`
 
 use std::io::IsTerminal;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use crate::client::talk;
@@ -39,11 +40,17 @@ fn refused(path: &Path) -> Option<String> {
             parent.display()
         ));
     }
-    let meta = path.metadata().ok()?;
-    if meta.is_dir() {
-        return Some("cannot write to a directory".to_owned());
-    }
-    (!meta.is_file()).then(|| "cannot write to a special file".to_owned())
+    let kind = path.symlink_metadata().ok()?.file_type();
+    let what = match kind {
+        kind if kind.is_file() => return None,
+        kind if kind.is_dir() => "a directory",
+        kind if kind.is_symlink() => "a symbolic link directly",
+        kind if kind.is_fifo() => "a named pipe (FIFO)",
+        kind if kind.is_socket() => "a socket",
+        kind if kind.is_char_device() => "a character device file",
+        _ => "a block device file",
+    };
+    Some(format!("cannot write to {what}"))
 }
 
 fn run(cx: &Cx) -> Outcome {

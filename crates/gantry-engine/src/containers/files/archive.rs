@@ -85,13 +85,10 @@ fn path_stat(root: &Root, path: &[u8]) -> gantry_tar::Result<(PathStat, Stat)> {
     let stat = root.lstat(path)?;
     let mut link_target = String::new();
     if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-        let target = root
-            .resolved(path)
-            .map_err(|source| gantry_tar::Error::File {
-                operation: "lstat",
-                path: String::from_utf8_lossy(path).into_owned(),
-                source,
-            })?;
+        let shown = String::from_utf8_lossy(path);
+        let too_many = format!("evalSymlinksInScope: too many links in {shown}");
+        let target = root.resolved(path);
+        let target = target.map_err(|_| gantry_tar::Error::Refused(too_many))?;
         link_target = String::from_utf8_lossy(&target).into_owned();
     }
     let nanos = i32::try_from(stat.st_mtime_nsec).unwrap_or(0);
@@ -272,8 +269,13 @@ fn extract(
     let told = |error: gantry_tar::Error| told(&error, path, name);
     let dest = root
         .resolved(path.as_bytes())
-        .map_err(|e| Error::caused(&format!("cannot resolve {path}"), e))?;
-    let stat = root.lstat(&dest).map_err(told)?;
+        .map_err(|_| Error::system("EvalSymlinks: too many links"))?;
+    let stat = root.lstat(&dest).map_err(|error| match &error {
+        gantry_tar::Error::File { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
+            Error::system("not a directory")
+        }
+        _ => told(error),
+    })?;
     if !is_dir(&stat) {
         return Err(Error::invalid("extraction point is not a directory"));
     }
@@ -286,7 +288,7 @@ fn extract(
     let options = unpack::Options {
         keep_kind: options.keep_kind,
         owner,
-        links: Links::InRoot,
+        links: Links::Inside,
         rename: None,
     };
     let decoded = gantry_store::layers::decoder(archive)
@@ -295,7 +297,9 @@ fn extract(
         look,
         from: decoded,
     };
-    unpack::unpack(&mut checked, &root, &dest, &dest, &options).map_err(told)
+    let dir = root.open(&dest, OFlags::RDONLY | OFlags::DIRECTORY);
+    let dir = dir.map_err(|e| Error::caused(&format!("cannot open {path}"), e))?;
+    unpack::unpack(&mut checked, &Root::new(dir), &dest, &options).map_err(told)
 }
 
 /// The container's user, by its own files.

@@ -6,6 +6,7 @@ mod progress;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gantry_api::files::{PathStat, mode};
+use gantry_tar::Root;
 use gantry_tar::pack::{self, Packer};
 use gantry_tar::unpack::{self, Links, Owner};
 use rustix::fs::{Mode, OFlags};
@@ -316,7 +317,7 @@ async fn unpack_answer(
             source: error.into(),
         })?;
         let shown = paths::cleaned(&dir);
-        unpack::unpack(&mut pieces, root, b"", shown.as_bytes(), &options)
+        unpack::unpack(&mut pieces, &Root::new(root), shown.as_bytes(), &options)
     });
     let mut broken = None;
     loop {

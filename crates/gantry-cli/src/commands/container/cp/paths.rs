@@ -125,8 +125,19 @@ fn failed(operation: &str, path: &str, error: &io::Error) -> Failure {
 }
 
 fn resolved(path: &str) -> Result<String, Failure> {
-    let found = std::fs::canonicalize(path).map_err(|error| failed("lstat", path, &error))?;
-    Ok(found.to_string_lossy().into_owned())
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, rustix::fs::Mode::empty());
+    let root = gantry_tar::Root::new(root.map_err(|error| failed("open", "/", &error.into()))?);
+    let whole = absolute(path)?;
+    let found = root.resolved(whole.as_bytes());
+    let found = text(found.map_err(|_| Failure::new("EvalSymlinks: too many links"))?);
+    let real = keep_end(found.clone(), path);
+    match rustix::fs::lstat(real.as_str()) {
+        Ok(_) => Ok(found),
+        // As Go: without a path.
+        Err(rustix::io::Errno::NOTDIR) => Err(Failure::new("not a directory")),
+        Err(error) => Err(failed("lstat", &found, &error.into())),
+    }
 }
 
 /// What is copied from this machine.
