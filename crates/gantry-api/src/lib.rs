@@ -14,7 +14,9 @@ pub mod filter;
 pub mod go;
 pub mod image;
 pub mod progress;
+pub mod stats;
 pub mod system;
+pub mod update;
 pub mod version;
 
 /// The body of every error answer.

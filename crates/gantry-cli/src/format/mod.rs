@@ -10,6 +10,7 @@ mod units;
 
 pub(crate) use listing::Listing;
 pub(crate) use progress::Display;
+pub(crate) use table::table_of;
 pub(crate) use template::{Template, from_json, indented};
 pub(crate) use times::{ago, date, parse_when, rfc3339, text_of};
 pub(crate) use units::{binary_size, human_size, human_size_short};

@@ -5,6 +5,11 @@ const GAP: usize = 3;
 
 /// Sets lines whose cells are separated by tabs. The last cell of a line belongs to no column.
 pub(crate) fn table(lines: &[String]) -> String {
+    table_of(lines, NARROWEST)
+}
+
+/// The same with columns that are at least so wide.
+pub(crate) fn table_of(lines: &[String], narrowest: usize) -> String {
     let cells: Vec<Vec<&str>> = lines
         .iter()
         .map(|line| line.split('\t').collect())
@@ -14,7 +19,7 @@ pub(crate) fn table(lines: &[String]) -> String {
         for (column, cell) in row.iter().enumerate() {
             out.push_str(cell);
             if column + 1 < row.len() {
-                let width = column_width(&cells, at, column);
+                let width = column_width(&cells, at, column).max(narrowest);
                 out.extend(std::iter::repeat_n(' ', width - cell.chars().count()));
             }
         }
@@ -33,5 +38,5 @@ fn column_width(cells: &[Vec<&str>], at: usize, column: usize) -> usize {
         .map(|row| row[column].chars().count())
         .max()
         .unwrap_or(0);
-    (widest + GAP).max(NARROWEST)
+    widest + GAP
 }

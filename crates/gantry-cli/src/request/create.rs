@@ -185,7 +185,8 @@ fn healthcheck(flags: &CreateFlags) -> Result<Option<HealthConfig>, String> {
     }))
 }
 
-fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
+/// `--restart`
+pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
     let (name, count) = match text.split_once(':') {
         Some(("", _)) => {
             return Err(
@@ -207,7 +208,7 @@ fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
 }
 
 /// `key=value` words to a map.
-fn pairs(words: &[String]) -> Map {
+pub(crate) fn pairs(words: &[String]) -> Map {
     words
         .iter()
         .map(|word| word.split_once('=').unwrap_or((word, "")))

@@ -12,7 +12,8 @@ pub(crate) mod options;
 mod ports;
 mod rules;
 
-pub(crate) use amounts::duration;
-pub(crate) use create::{Attached, create_body};
+pub(crate) use amounts::{Bytes, Cpus, MemorySwap, Weight, duration};
+pub(crate) use create::{Attached, create_body, pairs, restart_policy};
 pub(crate) use environment::{Variable, of as environment};
 pub(crate) use options::CreateFlags;
+pub(crate) use rules::Label;

@@ -30,8 +30,11 @@ pub mod signal;
 pub(crate) mod spare;
 pub mod spec;
 mod start;
+pub mod stats;
 mod stop;
+pub mod top;
 pub mod transition;
+pub mod update;
 mod validate;
 
 use crate::context::Context;

@@ -65,8 +65,7 @@ pub(super) fn host_config(config: &HostConfig) -> Result<()> {
     if config.auto_remove && !matches!(config.restart_policy.name.as_str(), "" | "no") {
         return refuse("can't create 'AutoRemove' container with restart policy");
     }
-    memory(config)?;
-    cpu(config)?;
+    resources(config, false)?;
     modes(config)?;
     for entry in config.extra_hosts.iter().flatten() {
         let valid = entry
@@ -125,11 +124,26 @@ pub(super) fn restart_policy(policy: &RestartPolicy) -> Result<()> {
     Ok(())
 }
 
-fn memory(config: &HostConfig) -> Result<()> {
+/// Checks limits; an update may name a swap limit alone.
+pub(super) fn resources(config: &HostConfig, update: bool) -> Result<()> {
+    memory(config, update)?;
+    cpu(config)?;
+    if config.blkio_weight != 0 && !(10..=1000).contains(&config.blkio_weight) {
+        return refuse("Range of blkio weight is from 10 to 1000");
+    }
+    if config.io_maximum_bandwidth != 0 || config.io_maximum_iops != 0 {
+        return refuse(
+            "Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps",
+        );
+    }
+    Ok(())
+}
+
+fn memory(config: &HostConfig, update: bool) -> Result<()> {
     if config.memory != 0 && config.memory < MINIMUM_MEMORY {
         return refuse("Minimum memory limit allowed is 6MB");
     }
-    if config.memory_swap > 0 && config.memory == 0 {
+    if config.memory_swap > 0 && config.memory == 0 && !update {
         return refuse(
             "You should always set the Memory limit when using Memoryswap limit, see usage",
         );

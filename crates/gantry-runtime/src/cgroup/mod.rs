@@ -10,6 +10,8 @@ mod devices;
 mod freezer;
 mod hierarchies;
 mod tree;
+mod update;
+mod usage;
 mod v1;
 mod v2;
 
@@ -17,6 +19,7 @@ mod v2;
 mod tests;
 
 pub use hierarchies::{Hierarchies, Hierarchy, Version};
+pub use usage::{CpuUsage, IoEntry, MemoryUsage, Usage};
 
 use oci_spec::runtime::LinuxResources;
 use rustix::io::Errno;

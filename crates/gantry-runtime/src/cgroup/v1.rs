@@ -1,6 +1,7 @@
 //! Limits as v1 files. Sources: Documentation/admin-guide/cgroup-v1 of the kernel.
 
 use super::tree::{put, put_if_there, text};
+use super::update::Write;
 use super::{CgroupError, Hierarchy, Result};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxResources};
 use std::os::fd::BorrowedFd;
@@ -184,6 +185,60 @@ fn device_line(rule: &LinuxDeviceCgroup) -> Result<String> {
         number(rule.major()),
         number(rule.minor())
     ))
+}
+
+/// The limits that can be changed while processes run.
+pub(super) fn limits(resources: &LinuxResources) -> Vec<Write> {
+    let mut writes = Vec::new();
+    if let Some(memory) = resources.memory() {
+        for (file, value) in [
+            ("memory.limit_in_bytes", memory.limit()),
+            ("memory.soft_limit_in_bytes", memory.reservation()),
+        ] {
+            let value = value.filter(|v| *v != 0);
+            writes.extend(value.map(|v| Write::new("memory", file, v.to_string())));
+        }
+        let swap = memory.swap().filter(|s| *s != 0);
+        let file = "memory.memsw.limit_in_bytes";
+        writes.extend(swap.map(|s| Write::new("memory", file, s.to_string()).optional()));
+    }
+    if let Some(cpu) = resources.cpu() {
+        let mut add = |file, value: Option<String>| {
+            let value = value.filter(|v| v != "0");
+            writes.extend(value.map(|v| Write::new("cpu", file, v)));
+        };
+        add("cpu.shares", cpu.shares().map(|s| s.to_string()));
+        add("cpu.cfs_period_us", cpu.period().map(|p| p.to_string()));
+        add("cpu.cfs_quota_us", cpu.quota().map(|q| q.to_string()));
+        add(
+            "cpu.rt_period_us",
+            cpu.realtime_period().map(|p| p.to_string()),
+        );
+        add(
+            "cpu.rt_runtime_us",
+            cpu.realtime_runtime().map(|r| r.to_string()),
+        );
+        for (file, value) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
+            let value = value.clone().filter(|v| !v.is_empty());
+            writes.extend(value.map(|v| Write::new("cpuset", file, v)));
+        }
+    }
+    writes.push(Write::new("pids", "pids.max", pids(resources)));
+    let weight = resources.block_io().as_ref().and_then(LinuxBlockIo::weight);
+    if let Some(weight) = weight.filter(|w| *w != 0) {
+        for file in ["blkio.weight", "blkio.bfq.weight"] {
+            writes.push(Write::new("blkio", file, weight.to_string()).optional());
+        }
+    }
+    writes
+}
+
+/// The limit of processes as `pids.max` takes it.
+pub(super) fn pids(resources: &LinuxResources) -> String {
+    let limit = resources.pids().map(|pids| pids.limit());
+    limit
+        .filter(|limit| *limit > 0)
+        .map_or_else(|| "max".to_owned(), |limit| limit.to_string())
 }
 
 /// Gives a new cpuset its parent's processors and memory nodes: empty, it takes no process.

@@ -1,6 +1,7 @@
 //! Limits as v2 files. Source: Documentation/admin-guide/cgroup-v2.rst of the kernel.
 
 use super::tree::{put, put_if_there, text};
+use super::update::Write;
 use super::{CgroupError, Hierarchy, Result, devices};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 use std::os::fd::BorrowedFd;
@@ -168,6 +169,45 @@ fn cpu_time(dir: BorrowedFd<'_>, limits: &LinuxCpu) -> Result<()> {
         put(dir, "cpu.idle", &idle.to_string())?;
     }
     Ok(())
+}
+
+/// The limits that can be changed while processes run.
+pub(super) fn limits(resources: &LinuxResources) -> Result<Vec<Write>> {
+    let mut writes = Vec::new();
+    if let Some(memory) = resources.memory() {
+        let limit = memory.limit().filter(|l| *l != 0);
+        let mut add = |file, value: Option<i64>| {
+            writes.extend(value.map(|v| Write::new("memory", file, or_max(v))));
+        };
+        add("memory.max", limit);
+        add("memory.low", memory.reservation().filter(|r| *r != 0));
+        let swap = swap_alone(limit, memory.swap().filter(|s| *s != 0))?;
+        let file = "memory.swap.max";
+        writes.extend(swap.map(|s| Write::new("memory", file, or_max(s)).optional()));
+    }
+    if let Some(cpu) = resources.cpu() {
+        let shares = cpu.shares().filter(|s| *s != 0);
+        writes.extend(shares.map(|s| Write::new("cpu", "cpu.weight", weight_of(s).to_string())));
+        let quota = cpu.quota().filter(|q| *q != 0);
+        let period = cpu.period().filter(|p| *p != 0);
+        if quota.is_some() || period.is_some() {
+            let quota = or_max(quota.unwrap_or(-1));
+            let value = format!("{quota} {}", period.unwrap_or(100_000));
+            writes.push(Write::new("cpu", "cpu.max", value));
+        }
+        for (file, value) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
+            let value = value.clone().filter(|v| !v.is_empty());
+            writes.extend(value.map(|v| Write::new("cpuset", file, v)));
+        }
+    }
+    writes.push(Write::new("pids", "pids.max", super::v1::pids(resources)));
+    let weight = resources.block_io().as_ref().and_then(LinuxBlockIo::weight);
+    if let Some(weight) = weight.filter(|w| *w != 0) {
+        writes.push(Write::new("io", "io.bfq.weight", weight.to_string()).optional());
+        let weight = io_weight(weight).to_string();
+        writes.push(Write::new("io", "io.weight", weight).optional());
+    }
+    Ok(writes)
 }
 
 fn io(dir: BorrowedFd<'_>, limits: &LinuxBlockIo) -> Result<()> {

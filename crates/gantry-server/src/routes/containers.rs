@@ -159,6 +159,9 @@ async fn rename(call: Call) -> Result<Response> {
 }
 
 async fn remove(call: Call) -> Result<Response> {
+    if call.query.truth("link") {
+        call.state.containers.remove_link(call.name("id"))?;
+    }
     let force = call.query.truth("force");
     call.state.containers.remove(call.name("id"), force).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))

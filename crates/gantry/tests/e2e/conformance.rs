@@ -10,7 +10,7 @@ const FLOORS: &[(&str, usize)] = &[
     ("system", 17),
     ("images", 28),
     ("create", 91),
-    ("lifecycle", 68),
+    ("lifecycle", 76),
     ("streams", 92),
 ];
 

@@ -16,6 +16,7 @@ mod health;
 mod images;
 mod logs;
 mod network;
+mod processes;
 mod recovery;
 mod rootfs;
 mod run;

@@ -4,8 +4,8 @@ use super::{SpecInput, unbuildable};
 use crate::error::{Error, Result};
 use gantry_api::container::{HostConfig, ThrottleDevice};
 use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice,
-    LinuxThrottleDeviceBuilder, LinuxWeightDeviceBuilder,
+    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxPidsBuilder, LinuxResources,
+    LinuxThrottleDevice, LinuxThrottleDeviceBuilder, LinuxWeightDeviceBuilder,
 };
 
 /// Microseconds of one CPU period when none is asked for.
@@ -18,16 +18,27 @@ pub(super) fn all(input: &SpecInput<'_>) -> Result<LinuxResources> {
     resources.set_devices(Some(super::devices::rules(host, &input.devices)?));
     resources.set_memory(Some(memory(host)));
     resources.set_cpu(Some(cpu(host)));
-    if let Some(limit) = host.pids_limit.filter(|l| *l > 0) {
-        resources.set_pids(Some(
-            LinuxPidsBuilder::default()
-                .limit(limit)
-                .build()
-                .map_err(unbuildable)?,
-        ));
-    }
+    resources.set_pids(pids(host)?);
     resources.set_block_io(block_io(host)?);
     Ok(resources)
+}
+
+/// The limits that an update can change.
+pub(crate) fn limits(host: &HostConfig) -> Result<LinuxResources> {
+    let mut resources = LinuxResources::default();
+    resources.set_memory(Some(memory(host)));
+    resources.set_cpu(Some(cpu(host)));
+    resources.set_pids(pids(host)?);
+    let mut io = LinuxBlockIo::default();
+    io.set_weight(Some(host.blkio_weight).filter(|w| *w != 0));
+    resources.set_block_io(Some(io));
+    Ok(resources)
+}
+
+fn pids(host: &HostConfig) -> Result<Option<LinuxPids>> {
+    let limit = host.pids_limit.filter(|limit| *limit > 0);
+    let pids = limit.map(|limit| LinuxPidsBuilder::default().limit(limit).build());
+    pids.transpose().map_err(unbuildable)
 }
 
 fn memory(host: &HostConfig) -> LinuxMemory {
