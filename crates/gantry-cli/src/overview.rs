@@ -48,6 +48,11 @@ fn row(text: &mut String, name: &str, about: &str) {
     text.push_str(&format!("  {name:<12}{about}\n"));
 }
 
+/// What a command does, in one line.
+fn short(command: &Command) -> &'static str {
+    command.about.lines().next().unwrap_or_default()
+}
+
 /// The name without its noun, if it has one.
 fn top_name(command: &Command) -> Option<&'static str> {
     command
@@ -63,7 +68,7 @@ pub(crate) fn root(program: &str) -> String {
         format!("Usage:  {program} [OPTIONS] COMMAND\n\nA container engine\n\nCommon Commands:\n");
     for name in COMMON {
         if let Some(command) = crate::commands::find(name) {
-            row(&mut text, name, command.about);
+            row(&mut text, name, short(command));
         }
     }
     text.push_str("\nManagement Commands:\n");
@@ -73,7 +78,7 @@ pub(crate) fn root(program: &str) -> String {
     text.push_str("\nCommands:\n");
     let mut others: Vec<(&str, &str)> = COMMANDS
         .iter()
-        .filter_map(|command| Some((top_name(command)?, command.about)))
+        .filter_map(|command| Some((top_name(command)?, short(command))))
         .filter(|(name, _)| !COMMON.contains(name))
         .collect();
     others.sort_unstable();
@@ -99,7 +104,7 @@ pub(crate) fn group(program: &str, noun: &str) -> String {
         .iter()
         .filter_map(|command| {
             let (of, verb) = command.names.first()?.split_once(' ')?;
-            (of == noun).then_some((verb, command.about))
+            (of == noun).then_some((verb, short(command)))
         })
         .collect();
     rows.sort_unstable();

@@ -29,6 +29,83 @@ fn a_daemon_killed_while_files_are_copied_leaves_nothing() {
 }
 
 #[test]
+fn a_daemon_killed_in_a_commit_has_the_image_or_nothing_of_it() {
+    let mut engine = Engine::with_busybox();
+    let script = "i=0; while [ $i -lt 400 ]; do dd if=/dev/urandom of=/f$i bs=16k count=4 2>/dev/null; i=$((i+1)); done";
+    engine
+        .gantry(&["run", "--name", "made", "busybox", "sh", "-c", script])
+        .ok();
+    let layers = |engine: &Engine| {
+        let root = engine.data_root();
+        let count = |path: &str| std::fs::read_dir(root.join(path)).unwrap().count();
+        (count("layers/overlay2/l"), count("image/blobs/sha256"))
+    };
+    let before = layers(&engine);
+    let mut kept = 0;
+    for delay in [5, 20, 40, 80, 120, 200, 300] {
+        let name = format!("kept:{delay}");
+        let words = ["commit", "-c", &format!("ENV D={delay}"), "made", &name];
+        let mut commit = engine
+            .command(&words)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(delay));
+        engine.kill_daemon();
+        commit.wait().unwrap();
+        engine.launch();
+        let images = engine.gantry(&["images", "-q", "--no-trunc", &name]).ok();
+        if images.is_empty() {
+            continue;
+        }
+        kept += 1;
+        let looked = ["run", "--rm", &name, "sh", "-c", "ls /f* | wc -l"];
+        assert_eq!(engine.gantry(&looked).ok(), "400");
+        engine.gantry(&["rmi", &name]).ok();
+    }
+    println!("{kept} of 7 commits were done before the daemon was killed");
+    engine.gantry(&["image", "prune", "-f"]);
+    engine.api("POST", "/images/prune", None).expect(200);
+    assert_eq!(layers(&engine), before);
+    let left = std::fs::read_dir(engine.data_root().join("tmp"))
+        .unwrap()
+        .count();
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn several_clients_share_one_look_into_a_still_container() {
+    let engine = Engine::with_busybox();
+    engine
+        .gantry(&[
+            "create",
+            "--name",
+            "still",
+            "busybox",
+            "sh",
+            "-c",
+            "ls /tmp | wc -l",
+        ])
+        .ok();
+    let file = engine.folder().join("file");
+    std::fs::write(&file, vec![7; 300_000]).unwrap();
+    std::thread::scope(|scope| {
+        for number in 0..12 {
+            let (engine, file) = (&engine, &file);
+            scope.spawn(move || {
+                let to = format!("still:/tmp/{number}");
+                engine.gantry(&["cp", &text(file), &to]).ok();
+                let back = engine.folder().join(format!("back-{number}"));
+                engine.gantry(&["cp", &to, &text(&back)]).ok();
+                assert_eq!(std::fs::read(back).unwrap().len(), 300_000);
+            });
+        }
+    });
+    assert_eq!(engine.gantry(&["start", "-a", "still"]).ok(), "12");
+}
+
+#[test]
 fn a_start_shuts_out_a_client_that_never_ends() {
     let engine = Engine::with_busybox();
     engine

@@ -25,7 +25,12 @@ use crate::flags::flags;
 
 pub(crate) const COMMAND: Command = Command {
     names: &["container cp", "cp"],
-    about: "Copy files/folders between a container and the local filesystem",
+    about: "Copy files/folders between a container and the local filesystem
+
+Use '-' as the source to read a tar archive from stdin
+and extract it to a directory destination in a container.
+Use '-' as the destination to stream a tar archive of a
+container source to stdout.",
     usage: "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tgantry cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
     args: Count::Exactly(2),
     mixed: true,
