@@ -18,6 +18,7 @@ pub mod stats;
 pub mod system;
 pub mod update;
 pub mod version;
+pub mod volume;
 
 /// The body of every error answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

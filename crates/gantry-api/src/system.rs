@@ -233,19 +233,14 @@ pub struct AuthResponse {
     pub status: String,
 }
 
-/// `GET /system/df`. A part that was not asked for (`type=`) is left out.
+/// `GET /system/df`. A part that was not asked for (`type=`) is `null`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct DiskUsage {
     /// Bytes of all layers, each counted once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub layers_size: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers_size: i64,
     pub images: Option<Vec<ImageSummary>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub containers: Option<Vec<ContainerSummary>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub volumes: Option<Vec<serde_json::Value>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<Vec<crate::volume::Volume>>,
     pub build_cache: Option<Vec<serde_json::Value>>,
 }

@@ -47,6 +47,7 @@ pub struct Context {
     /// Whether the machine has cgroup v2 only.
     pub unified_cgroup: bool,
     pub registry: gantry_registry::RegistryOptions,
+    pub volumes: crate::volumes::Volumes,
     pub(crate) spare: crate::containers::spare::Spare,
     pub(crate) released: crate::containers::links::Released,
 }

@@ -79,12 +79,17 @@ fn open_blocking(
         .map_err(|e| Error::caused("cannot bring the default bridge up", e))?;
     let bridge_id = bridge_id(&store)?;
     let unified_cgroup = !std::path::Path::new("/sys/fs/cgroup/memory").exists();
+    let events = Arc::new(Events::new());
+    let data_root = &settings.data_root;
+    let volumes =
+        crate::volumes::Volumes::open(data_root, store.clone(), events.clone(), &records)?;
     let context = Context {
         settings,
         store,
         spawner: Arc::new(spawner),
         bridge: bridge.map(Arc::new),
-        events: Arc::new(Events::new()),
+        events,
+        volumes,
         bridge_id,
         unified_cgroup,
         registry,

@@ -12,6 +12,7 @@ pub mod events;
 pub mod images;
 pub mod logs;
 pub mod system;
+pub mod volumes;
 
 pub use engine::{Engine, EngineConfig};
 pub use error::{Error, ErrorKind, Result};

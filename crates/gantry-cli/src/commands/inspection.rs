@@ -6,7 +6,7 @@ use crate::client::{Answered, Client, encode};
 use crate::commands::each::container;
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
-use crate::format::shape::{CONTAINER, IMAGE};
+use crate::format::shape::{CONTAINER, IMAGE, VOLUME};
 use crate::format::{Template, from_json, indented};
 
 /// The kinds of objects that are known.
@@ -14,6 +14,7 @@ use crate::format::{Template, from_json, indented};
 pub(super) enum Kind {
     Container,
     Image,
+    Volume,
 }
 
 /// The daemon's own bytes for one object.
@@ -27,6 +28,10 @@ pub(super) async fn fetch(
         Kind::Container => {
             let call = client.get(container(name, "/json")?);
             call.switch("size", size).json().await
+        }
+        Kind::Volume => {
+            let path = format!("/volumes/{}", encode(name));
+            client.get(path).json().await
         }
         Kind::Image => {
             client
@@ -78,6 +83,7 @@ fn render(template: &Template, kind: Kind, raw: &RawValue) -> Result<String, Str
     let shape = match kind {
         Kind::Container => &CONTAINER,
         Kind::Image => &IMAGE,
+        Kind::Volume => &VOLUME,
     };
     if kind == Kind::Image {
         leave_out_empty(&mut json["Config"]);

@@ -5,6 +5,7 @@ mod each;
 mod image;
 mod inspection;
 mod system;
+mod volume;
 
 use crate::cx::Cx;
 use crate::failure::Outcome;
@@ -77,6 +78,10 @@ pub(crate) const GROUPS: &[Group] = &[
         name: "system",
         about: "Manage Gantry",
     },
+    Group {
+        name: "volume",
+        about: "Manage volumes",
+    },
 ];
 
 pub(crate) const COMMANDS: &[&Command] = &[
@@ -114,6 +119,11 @@ pub(crate) const COMMANDS: &[&Command] = &[
     &image::tag::COMMAND,
     &image::history::COMMAND,
     &image::inspect::COMMAND,
+    &volume::create::COMMAND,
+    &volume::inspect::COMMAND,
+    &volume::ls::COMMAND,
+    &volume::prune::COMMAND,
+    &volume::rm::COMMAND,
     &system::inspect::COMMAND,
     &system::version::COMMAND,
     &system::info::COMMAND,

@@ -255,6 +255,23 @@ static NETWORK_SETTINGS: Shape = Shape {
     complete: false,
 };
 
+/// What `volume inspect` shows.
+pub(crate) static VOLUME: Shape = Shape {
+    go: "*volume.Volume",
+    fields: &[
+        same("CreatedAt", Of::Text),
+        same("Driver", Of::Text),
+        same("Labels", Of::Map),
+        same("Mountpoint", Of::Text),
+        same("Name", Of::Text),
+        same("Options", Of::Map),
+        same("Scope", Of::Text),
+        same("Status", Of::Map),
+        same("UsageData", Of::Pointer),
+    ],
+    complete: true,
+};
+
 /// What `inspect` gets of a container.
 pub(crate) static CONTAINER: Shape = Shape {
     go: "container.InspectResponse",

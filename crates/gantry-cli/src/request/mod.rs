@@ -16,4 +16,4 @@ pub(crate) use amounts::{Bytes, Cpus, MemorySwap, Weight, duration};
 pub(crate) use create::{Attached, create_body, pairs, restart_policy};
 pub(crate) use environment::{Variable, of as environment};
 pub(crate) use options::CreateFlags;
-pub(crate) use rules::Label;
+pub(crate) use rules::{DriverOption, Label};

@@ -63,6 +63,19 @@ impl Rule for Label {
     }
 }
 
+/// `--opt key=value` of a driver; a bare key has an empty value.
+#[derive(Debug)]
+pub(crate) struct DriverOption;
+
+impl Rule for DriverOption {
+    const KIND: &'static str = "map";
+    type Item = (String, String);
+    fn read(text: &str) -> Result<Self::Item, String> {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        Ok((key.to_owned(), value.to_owned()))
+    }
+}
+
 /// `--attach stdin|stdout|stderr`
 #[derive(Debug)]
 pub(crate) struct AttachTo;

@@ -3,11 +3,13 @@
 //! Order of writes: the layer and the folder first, then the record that names them; without the record they are
 //! garbage that the next start of the daemon removes.
 
-use super::record::{Record, State};
+use super::record::{MountRecord, Record, State};
 use super::{Container, Containers, defaults, mounts, names, validate};
 use crate::error::{Error, Result};
+use crate::volumes::populate;
 use gantry_api::container::{ContainerConfig, CreateBody, CreateResponse};
 use gantry_store::snapshots::Base;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 pub(crate) const NAME_PATTERN: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
@@ -114,7 +116,8 @@ impl Containers {
         crate::logs::validate(&log.kind, &log.config).map_err(Error::invalid)?;
         let (base, image_id) = self.base_of(&mut config, &host_config)?;
         super::spec::check_security_options(&host_config)?;
-        let mounts = mounts::parse(&host_config)?;
+        let inherited = self.inherited(&host_config)?;
+        let mounts = mounts::parse(&config, &host_config, inherited)?;
         let id = random_id();
         complete_config(&mut config, &host_config, &id)?;
         let record = Record {
@@ -132,7 +135,7 @@ impl Containers {
             restart_count: 0,
             id: id.clone(),
         };
-        self.keep(record, name)?;
+        self.keep_with_volumes(record, name)?;
         Ok(CreateResponse { id, warnings })
     }
 
@@ -144,13 +147,86 @@ impl Containers {
                 Error::invalid(format!("could not get container for {name}: {}", e.message))
             })?;
         }
-        if let Some(first) = host_config.volumes_from.iter().flatten().next() {
-            let name = first.split(':').next().unwrap_or_default();
+        for text in host_config.volumes_from.iter().flatten() {
+            let (name, _) = mounts::volumes_from(text);
             self.find(name).map_err(|e| Error::invalid(e.message))?;
-            return Err(Error::new(
-                crate::ErrorKind::NotImplemented,
-                "--volumes-from: this version of Gantry has no volumes yet",
-            ));
+        }
+        Ok(())
+    }
+
+    /// The mounts of the containers that `--volumes-from` names.
+    fn inherited(
+        &self,
+        host_config: &gantry_api::container::HostConfig,
+    ) -> Result<Vec<MountRecord>> {
+        let mut all = Vec::new();
+        for text in host_config.volumes_from.iter().flatten() {
+            let (name, mode) = mounts::volumes_from(text);
+            let other = self.find(name).map_err(|e| Error::invalid(e.message))?;
+            all.extend(mounts::inherited(&other.snapshot(), mode)?);
+        }
+        Ok(all)
+    }
+
+    /// Takes the container's volumes, and gives them back when it cannot be kept.
+    fn keep_with_volumes(&self, mut record: Record, name: Option<&str>) -> Result<()> {
+        let id = record.id.clone();
+        let kept = self
+            .take_volumes(&mut record)
+            .and_then(|()| self.keep(record, name));
+        if kept.is_err() {
+            self.context.volumes.release(&id, true);
+        }
+        kept
+    }
+
+    /// Makes the volumes that are not there, and notes that the container uses them.
+    fn take_volumes(&self, record: &mut Record) -> Result<()> {
+        let driver = record.host_config.volume_driver.clone();
+        for mount in &mut record.mounts {
+            let Some(volume) = &mut mount.volume else {
+                continue;
+            };
+            let mut asked = record.host_config.mounts.iter().flatten();
+            let asked = asked
+                .find(|m| mounts::clean(&m.target) == mount.destination)
+                .and_then(|m| m.volume_options.as_ref());
+            let config = asked.and_then(|a| a.driver_config.as_ref());
+            let request = gantry_api::volume::CreateVolume {
+                name: volume.name.clone(),
+                driver: config
+                    .and_then(|c| c["Name"].as_str())
+                    .map_or_else(|| driver.clone(), str::to_owned),
+                driver_opts: config.and_then(|c| serde_json::from_value(c["Options"].clone()).ok()),
+                labels: asked.and_then(|a| a.labels.clone()),
+            };
+            let (name, folder) = self.context.volumes.take(request, &record.id)?;
+            volume.name = name;
+            mount.source = folder.display().to_string();
+        }
+        Ok(())
+    }
+
+    /// Fills new volumes with what the image has at their places.
+    fn fill_volumes(&self, record: &Record) -> Result<()> {
+        let copied = |m: &&MountRecord| {
+            m.volume
+                .as_ref()
+                .is_some_and(|v| v.copy_up && v.subpath.is_empty())
+        };
+        let mut rootfs = None;
+        for mount in record.mounts.iter().filter(copied) {
+            let Some(volume) = &mount.volume else {
+                continue;
+            };
+            let rootfs = match &rootfs {
+                Some(rootfs) => rootfs,
+                None => rootfs.insert(self.context.store.snapshots.mount(&record.id, true)?),
+            };
+            let folder = self.context.volumes.use_for(&volume.name, &record.id)?;
+            let filled = populate::copy_up(rootfs.as_fd(), &mount.destination, &folder);
+            self.context.volumes.unuse(&record.id);
+            filled?;
         }
         Ok(())
     }
@@ -218,6 +294,7 @@ impl Containers {
         let dir = self.context.container_dir(&record.id);
         std::fs::create_dir(&dir)
             .map_err(|e| Error::caused(&format!("cannot make {}", dir.display()), e))?;
+        self.fill_volumes(record)?;
         self.save(record)
     }
 

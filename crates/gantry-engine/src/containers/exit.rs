@@ -111,6 +111,12 @@ impl Containers {
             (live.pidfd, live.health) = (None, None);
         }
         self.forget_waiting_execs(&container.id);
+        {
+            let (context, id) = (self.context.clone(), container.id.clone());
+            if container.record().volumes().next().is_some() {
+                let _ = crate::blocking(move || context.volumes.unuse(&id)).await;
+            }
+        }
         if endpoint.is_some() {
             let (this, id, endpoint) = (self.clone(), container.id.clone(), endpoint.clone());
             let _ = crate::blocking(move || this.disconnect(&id, endpoint.as_ref())).await;
@@ -168,6 +174,26 @@ impl Containers {
         );
         if connected {
             self.context.tell_network("disconnect", &record.id);
+        }
+        self.tell_volumes(record, "unmount");
+    }
+
+    /// Tells that a container's volumes are used, or no more.
+    pub(super) fn tell_volumes(&self, record: &Record, action: &str) {
+        for mount in &record.mounts {
+            let Some(volume) = &mount.volume else {
+                continue;
+            };
+            let writes = if mount.read_only { "false" } else { "true" };
+            let mut attributes = vec![("container", record.id.as_str())];
+            if action == "mount" {
+                attributes.extend([
+                    ("destination", mount.destination.as_str()),
+                    ("propagation", mount.propagation.as_str()),
+                    ("read/write", writes),
+                ]);
+            }
+            self.context.volumes.tell(action, &volume.name, &attributes);
         }
     }
 

@@ -133,6 +133,7 @@ impl<'a> ListFilters<'a> {
                 .mounts
                 .iter()
                 .any(|m| m.destination == wanted || m.source == wanted)
+                || record.volumes().any(|name| name == wanted)
         };
         let network = |wanted: &str| {
             wanted == record.network_mode() || (wanted == "bridge" && record.endpoint.is_some())

@@ -3,6 +3,7 @@
 use super::Containers;
 use super::record::{MountKind, Record, Status};
 use crate::error::Result;
+use crate::volumes::LOCAL;
 use gantry_api::container::{
     ContainerInspect, ContainerState, EndpointSettings, GraphDriver, MountPoint, NetworkSettings,
     PortBinding, PortMap,
@@ -179,10 +180,14 @@ pub(super) fn mount_points(record: &Record) -> Vec<MountPoint> {
             kind: m.kind.word().to_owned(),
             source: m.source.clone(),
             destination: m.destination.clone(),
+            name: m
+                .volume
+                .as_ref()
+                .map_or_else(String::new, |v| v.name.clone()),
+            driver: m.volume.as_ref().map_or("", |_| LOCAL).to_owned(),
             mode: m.mode.clone(),
             rw: !m.read_only,
             propagation: m.propagation.clone(),
-            ..MountPoint::default()
         })
         .collect()
 }

@@ -1,24 +1,28 @@
 //! `-v`, `--mount`, `--tmpfs`: parsed and checked at create, Docker's words (volume/mounts of Docker Engine 28).
 
-use super::record::{MountKind, MountRecord};
+use super::record::{MountKind, MountRecord, Record, VolumeUse};
 use crate::error::{Error, ErrorKind, Result};
-use gantry_api::container::{HostConfig, Mount};
+use gantry_api::container::{ContainerConfig, HostConfig, Mount};
 use std::path::Path;
 
 const PROPAGATIONS: [&str; 6] = [
     "private", "rprivate", "shared", "rshared", "slave", "rslave",
 ];
 
-/// All mounts of a request, in the order of their destinations.
-pub(super) fn parse(config: &HostConfig) -> Result<Vec<MountRecord>> {
-    let mut mounts: Vec<MountRecord> = Vec::new();
-    for text in config.binds.iter().flatten() {
-        add(&mut mounts, bind(text)?)?;
+/// All mounts of a request, in the order of their destinations. `inherited` are those of `--volumes-from`.
+pub(super) fn parse(
+    config: &ContainerConfig,
+    host: &HostConfig,
+    inherited: Vec<MountRecord>,
+) -> Result<Vec<MountRecord>> {
+    let mut asked: Vec<MountRecord> = Vec::new();
+    for text in host.binds.iter().flatten() {
+        add(&mut asked, bind(text)?)?;
     }
-    for mount in config.mounts.iter().flatten() {
-        add(&mut mounts, from_mount(mount)?)?;
+    for mount in host.mounts.iter().flatten() {
+        add(&mut asked, from_mount(mount)?)?;
     }
-    for (destination, options) in config.tmpfs.iter().flatten() {
+    for (destination, options) in host.tmpfs.iter().flatten() {
         if !destination.starts_with('/') {
             return Err(Error::invalid(format!(
                 "invalid mount config for type \"tmpfs\": invalid mount path: '{destination}' mount path must be absolute"
@@ -29,17 +33,31 @@ pub(super) fn parse(config: &HostConfig) -> Result<Vec<MountRecord>> {
             .filter(|o| !o.is_empty())
             .map(str::to_owned)
             .collect();
-        add(&mut mounts, tmpfs(destination, options))?;
+        add(&mut asked, tmpfs(destination, options))?;
+    }
+    // What is asked for by itself stands before what comes from others, and both before an image's volumes.
+    let mut mounts = asked;
+    for mount in inherited.into_iter().rev() {
+        if !has(&mounts, &mount.destination) {
+            mounts.push(mount);
+        }
+    }
+    for (destination, _) in config.volumes.iter().flatten() {
+        let destination = clean(destination);
+        if !has(&mounts, &destination) {
+            mounts.push(anonymous(&destination));
+        }
     }
     mounts.sort_by(|a, b| a.destination.cmp(&b.destination));
     Ok(mounts)
 }
 
+fn has(mounts: &[MountRecord], destination: &str) -> bool {
+    mounts.iter().any(|m| m.destination == destination)
+}
+
 fn add(mounts: &mut Vec<MountRecord>, mount: MountRecord) -> Result<()> {
-    if mounts
-        .iter()
-        .any(|other| other.destination == mount.destination)
-    {
+    if has(mounts, &mount.destination) {
         return Err(Error::invalid(format!(
             "Duplicate mount point: {}",
             mount.destination
@@ -47,6 +65,56 @@ fn add(mounts: &mut Vec<MountRecord>, mount: MountRecord) -> Result<()> {
     }
     mounts.push(mount);
     Ok(())
+}
+
+/// `--volumes-from`: another container's mounts, all of them read-only with `:ro`.
+pub(super) fn inherited(other: &Record, mode: &str) -> Result<Vec<MountRecord>> {
+    let mut read_only = false;
+    for word in mode.split(',').filter(|w| !w.is_empty()) {
+        match word {
+            "ro" => read_only = true,
+            "rw" | "z" | "Z" => {}
+            _ => return Err(Error::system(format!("invalid mode: {mode}"))),
+        }
+    }
+    let mut mounts = other.mounts.clone();
+    for mount in &mut mounts {
+        mount.read_only |= read_only;
+        if let Some(volume) = &mut mount.volume {
+            volume.copy_up = false;
+        }
+    }
+    Ok(mounts)
+}
+
+/// The container and the mode of a `--volumes-from`.
+pub(super) fn volumes_from(text: &str) -> (&str, &str) {
+    text.split_once(':').unwrap_or((text, "rw"))
+}
+
+fn volume(name: &str, destination: &str, mode: &str) -> MountRecord {
+    MountRecord {
+        kind: MountKind::Volume,
+        source: String::new(),
+        destination: clean(destination),
+        read_only: false,
+        recursive: true,
+        propagation: String::new(),
+        mode: mode.to_owned(),
+        options: Vec::new(),
+        create_source: false,
+        volume: Some(VolumeUse {
+            name: name.to_owned(),
+            anonymous: name.is_empty(),
+            copy_up: true,
+            subpath: String::new(),
+        }),
+    }
+}
+
+/// A volume without a name, of an image or of `-v /path`.
+fn anonymous(destination: &str) -> MountRecord {
+    volume("", destination, "")
 }
 
 fn tmpfs(destination: &str, options: Vec<String>) -> MountRecord {
@@ -60,11 +128,12 @@ fn tmpfs(destination: &str, options: Vec<String>) -> MountRecord {
         mode: String::new(),
         options,
         create_source: false,
+        volume: None,
     }
 }
 
 /// The path without `.`, doubled and trailing slashes, `..` resolved by words (Go's `filepath.Clean`).
-fn clean(path: &str) -> String {
+pub(super) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {
@@ -91,74 +160,92 @@ fn bind(text: &str) -> Result<MountRecord> {
         (Some(source), Some(destination), mode, None) => {
             (source, destination, mode.unwrap_or_default())
         }
-        (Some(_), None, ..) => return Err(volumes_later(text)),
+        (Some(destination), None, ..) => ("", destination, ""),
         _ => {
             return Err(Error::system(format!(
                 "invalid volume specification: '{text}'"
             )));
         }
     };
-    if !source.starts_with('/') {
-        return Err(named_volume(source));
-    }
+    let kind = if source.starts_with('/') {
+        "bind"
+    } else {
+        "volume"
+    };
     if !destination.starts_with('/') {
         return Err(specification(format!(
-            "invalid mount config for type \"bind\": invalid mount path: '{destination}' mount path must be absolute"
+            "invalid mount config for type \"{kind}\": invalid mount path: '{destination}' mount path must be absolute"
         )));
     }
     if clean(destination) == "/" {
-        return Err(specification(
-            "invalid mount config for type \"bind\": invalid specification: destination can't be '/'".into(),
-        ));
+        return Err(specification(format!(
+            "invalid mount config for type \"{kind}\": invalid specification: destination can't be '/'"
+        )));
     }
-    let mut mount = MountRecord {
-        kind: MountKind::Bind,
-        source: clean(source),
-        destination: clean(destination),
-        read_only: false,
-        recursive: true,
-        propagation: "rprivate".into(),
-        mode: mode.to_owned(),
-        options: Vec::new(),
-        create_source: true,
+    let mut mount = if kind == "bind" {
+        MountRecord {
+            kind: MountKind::Bind,
+            source: clean(source),
+            destination: clean(destination),
+            read_only: false,
+            recursive: true,
+            propagation: "rprivate".into(),
+            mode: mode.to_owned(),
+            options: Vec::new(),
+            create_source: true,
+            volume: None,
+        }
+    } else {
+        // COMPAT: a volume's mode is shown as `z` where none is given.
+        volume(
+            source,
+            destination,
+            if mode.is_empty() { "z" } else { mode },
+        )
     };
     for word in mode.split(',').filter(|w| !w.is_empty()) {
-        match word {
-            "ro" => mount.read_only = true,
-            "rw" | "z" | "Z" | "nocopy" | "consistent" | "cached" | "delegated" | "rbind" => {}
-            "bind" => mount.recursive = false,
-            other if PROPAGATIONS.contains(&other) => mount.propagation = other.to_owned(),
+        match (word, &mut mount.volume) {
+            ("ro", _) => mount.read_only = true,
+            ("nocopy", Some(volume)) => volume.copy_up = false,
+            ("rw" | "z" | "Z" | "nocopy" | "consistent" | "cached" | "delegated" | "rbind", _) => {}
+            ("bind", None) => mount.recursive = false,
+            (other, None) if PROPAGATIONS.contains(&other) => {
+                other.clone_into(&mut mount.propagation);
+            }
+            (other, Some(_)) if PROPAGATIONS.contains(&other) => {
+                return Err(specification(
+                    "invalid mount config for type \"volume\": field BindOptions must not be specified".into(),
+                ));
+            }
             _ => return Err(Error::system(format!("invalid mode: {mode}"))),
         }
     }
     Ok(mount)
 }
 
-/// Why a name where a path is expected is refused.
-fn named_volume(name: &str) -> Error {
-    let valid = name.len() > 1
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-    if valid {
-        return volumes_later(name);
+/// A volume of the `Mounts` of a request.
+fn volume_of(mount: &Mount) -> std::result::Result<MountRecord, String> {
+    let options = mount.volume_options.clone().unwrap_or_default();
+    if mount.bind_options.is_some() {
+        return Err("field BindOptions must not be specified".into());
     }
-    Error::invalid(format!(
-        "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. \
-         If you intended to pass a host directory, use absolute path"
-    ))
-}
-
-// COMPAT: named and anonymous volumes come with the volume service (docs/roadmap.md); until then they are refused
-// rather than kept somewhere that a later version would not find.
-fn volumes_later(name: &str) -> Error {
-    Error::new(
-        ErrorKind::NotImplemented,
-        format!(
-            "volume {name:?}: this version of Gantry mounts folders of the host and tmpfs only: give an absolute path"
-        ),
-    )
+    if mount.source.is_empty() && mount.read_only {
+        return Err("must not set ReadOnly mode when using anonymous volumes".into());
+    }
+    if mount.source.is_empty() && !options.subpath.is_empty() {
+        return Err("must not set Subpath when using anonymous volumes".into());
+    }
+    let outside = options.subpath.split('/').any(|part| part == "..");
+    if options.subpath.starts_with('/') || outside {
+        return Err("subpath must be a relative path within the volume".into());
+    }
+    let mut record = volume(&mount.source, &mount.target, "z");
+    record.read_only = mount.read_only;
+    if let Some(volume) = &mut record.volume {
+        volume.copy_up = !options.no_copy;
+        volume.subpath = options.subpath;
+    }
+    Ok(record)
 }
 
 fn from_mount(mount: &Mount) -> Result<MountRecord> {
@@ -203,11 +290,7 @@ fn from_mount(mount: &Mount) -> Result<MountRecord> {
             }
             Ok(tmpfs(&mount.target, options))
         }
-        "volume" => Err(volumes_later(if mount.source.is_empty() {
-            &mount.target
-        } else {
-            &mount.source
-        })),
+        "volume" => volume_of(mount).or_else(refuse),
         _ => {
             let options = mount.bind_options.clone().unwrap_or_default();
             if mount.source.is_empty() {
@@ -240,6 +323,7 @@ fn from_mount(mount: &Mount) -> Result<MountRecord> {
                 mode: String::new(),
                 options: Vec::new(),
                 create_source: options.create_mountpoint,
+                volume: None,
             })
         }
     }
@@ -256,9 +340,51 @@ mod tests {
         }
     }
 
+    fn of(host: &HostConfig) -> Result<Vec<MountRecord>> {
+        parse(&ContainerConfig::default(), host, Vec::new())
+    }
+
+    #[test]
+    fn volumes_by_name_and_without() {
+        let mounts = of(&with("data:/d:ro,nocopy")).unwrap();
+        let used = mounts[0].volume.clone().unwrap();
+        assert_eq!((used.name.as_str(), used.copy_up), ("data", false));
+        assert!(mounts[0].read_only && !used.anonymous);
+        let mounts = of(&with("/anon")).unwrap();
+        assert!(mounts[0].volume.clone().unwrap().anonymous);
+        assert_eq!(
+            of(&with("data:/d:shared")).unwrap_err().message,
+            "invalid volume specification: 'data:/d:shared': invalid mount config for type \"volume\": field BindOptions must not be specified"
+        );
+    }
+
+    #[test]
+    fn a_bind_stands_before_what_is_inherited_and_before_an_images_volume() {
+        let config = ContainerConfig {
+            volumes: Some(
+                ["/a", "/b", "/c"]
+                    .map(|path| (path.to_owned(), gantry_api::container::Empty {}))
+                    .into(),
+            ),
+            ..ContainerConfig::default()
+        };
+        let from = vec![volume("theirs", "/a", "z"), volume("theirs", "/b", "z")];
+        let mounts = parse(&config, &with("/tmp:/a"), from).unwrap();
+        let kinds: Vec<(&str, &str)> = mounts
+            .iter()
+            .map(|m| {
+                (
+                    m.destination.as_str(),
+                    m.volume.as_ref().map_or("bind", |v| &v.name),
+                )
+            })
+            .collect();
+        assert_eq!(kinds, [("/a", "bind"), ("/b", "theirs"), ("/c", "")]);
+    }
+
     #[test]
     fn a_bind_with_a_mode() {
-        let mounts = parse(&with("/tmp//x/:/c/../d:ro,rslave")).unwrap();
+        let mounts = of(&with("/tmp//x/:/c/../d:ro,rslave")).unwrap();
         assert_eq!(mounts[0].source, "/tmp/x");
         assert_eq!(mounts[0].destination, "/d");
         assert!(mounts[0].read_only);
@@ -278,7 +404,7 @@ mod tests {
             ),
             ("/tmp:/c:nonsense", "invalid mode: nonsense"),
         ] {
-            assert_eq!(parse(&with(bind)).unwrap_err().message, message);
+            assert_eq!(of(&with(bind)).unwrap_err().message, message);
         }
     }
 }

@@ -66,6 +66,9 @@ pub struct State {
     pub finished_at: Option<Timestamp>,
     /// The user asked for the end (`stop`, `kill`): no restart policy brings it back.
     pub stopped_by_user: bool,
+    /// The removal that goes on takes the anonymous volumes along.
+    #[serde(default)]
+    pub remove_volumes: bool,
     /// What the health check has found; none without one.
     #[serde(default)]
     pub health: Option<gantry_api::container::Health>,
@@ -88,6 +91,22 @@ pub struct MountRecord {
     pub options: Vec<String>,
     /// Make the source folder when it is missing (`-v`, not `--mount`).
     pub create_source: bool,
+    /// What a volume has beside; none for the others.
+    #[serde(default)]
+    pub volume: Option<VolumeUse>,
+}
+
+/// A volume's part of a mount.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct VolumeUse {
+    /// Empty until create has made an anonymous one.
+    pub name: String,
+    /// `rm -v` removes it.
+    pub anonymous: bool,
+    /// A new volume takes over what the image has there.
+    pub copy_up: bool,
+    /// A folder below the volume, empty for all of it.
+    pub subpath: String,
 }
 
 /// What kind of mount.
@@ -96,6 +115,7 @@ pub struct MountRecord {
 pub enum MountKind {
     Bind,
     Tmpfs,
+    Volume,
 }
 
 impl MountKind {
@@ -104,6 +124,7 @@ impl MountKind {
         match self {
             MountKind::Bind => "bind",
             MountKind::Tmpfs => "tmpfs",
+            MountKind::Volume => "volume",
         }
     }
 }
@@ -146,6 +167,12 @@ pub struct Record {
 }
 
 impl Record {
+    /// Names of the volumes that it uses.
+    pub fn volumes(&self) -> impl Iterator<Item = &str> {
+        let volumes = self.mounts.iter().filter_map(|m| m.volume.as_ref());
+        volumes.map(|volume| volume.name.as_str())
+    }
+
     /// The program and its arguments: entrypoint, then command.
     pub fn command(&self) -> Vec<String> {
         let entrypoint = self.config.entrypoint.iter().flatten();

@@ -22,8 +22,8 @@ impl Containers {
         ))
     }
 
-    /// Removes a container; `force` kills it first.
-    pub async fn remove(self: &Arc<Self>, name: &str, force: bool) -> Result<()> {
+    /// Removes a container; `force` kills it first, `volumes` takes its anonymous volumes along.
+    pub async fn remove(self: &Arc<Self>, name: &str, force: bool, volumes: bool) -> Result<()> {
         let container = self.find(name)?;
         let going = container.begin_removal(name)?;
         let (this, name) = (self.clone(), name.to_owned());
@@ -43,6 +43,7 @@ impl Containers {
                 .state
                 .ask(operation, &container.id, &name);
             asked?;
+            container.record().state.remove_volumes = volumes;
             this.kill_in_turn(&container).await?;
             this.remove_in_turn(&container, false).await
         })
@@ -69,6 +70,8 @@ impl Containers {
         let record = {
             let mut record = container.record();
             record.state.enter(Operation::RemoveByForce);
+            // As with `docker run --rm`.
+            record.state.remove_volumes |= record.host_config.auto_remove;
             record.clone()
         };
         container.supervisor_ended().await;
@@ -85,7 +88,7 @@ impl Containers {
                 {
                     tracing::warn!(container = %record.id, %error, "cannot record that the container is being removed");
                 }
-                this.remove_files(&record.id)
+                this.remove_files(&record.id, record.state.remove_volumes)
             })
             .await?
         };
@@ -104,7 +107,7 @@ impl Containers {
     }
 
     /// Everything that a container has on disk, the record last.
-    pub(super) fn remove_files(&self, id: &str) -> Result<()> {
+    pub(super) fn remove_files(&self, id: &str, volumes: bool) -> Result<()> {
         self.context.store.snapshots.remove(id)?;
         for dir in [self.context.run_dir(id), self.context.container_dir(id)] {
             match std::fs::remove_dir_all(&dir) {
@@ -117,8 +120,14 @@ impl Containers {
                 _ => {}
             }
         }
+        if !volumes {
+            self.context.volumes.keep_without(id);
+        }
         let kinds = [super::CONTAINER, super::STATE];
-        Ok(self.context.store.database.delete_both(kinds, id)?)
+        self.context.store.database.delete_both(kinds, id)?;
+        // After the record: what an interruption leaves is found to be nobody's.
+        self.context.volumes.release(id, volumes);
+        Ok(())
     }
 
     /// Removes every container that is not alive and that the filters let through.
@@ -142,7 +151,7 @@ impl Containers {
             let size = crate::blocking(move || this.context.store.snapshots.size(&id))
                 .await?
                 .unwrap_or(0);
-            if self.remove(&record.id, false).await.is_ok() {
+            if self.remove(&record.id, false, false).await.is_ok() {
                 response
                     .containers_deleted
                     .get_or_insert_default()

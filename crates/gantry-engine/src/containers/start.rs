@@ -3,7 +3,7 @@
 //! The network and the root file system are made at the same time, each on a thread; the rest follows in order. What
 //! was made is undone when a later step fails.
 
-use super::record::Record;
+use super::record::{MountRecord, Record};
 use super::transition::Operation;
 use super::{Container, Containers, etc, lock, spec};
 use crate::error::{Error, Result};
@@ -103,6 +103,7 @@ impl Containers {
         };
         container.phase.send_modify(|phase| phase.alive = true);
         let saved = self.save_state(container);
+        self.tell_volumes(&record, "mount");
         if record.endpoint.is_some() {
             self.context.tell_network("connect", &container.id);
         }
@@ -179,6 +180,7 @@ impl Containers {
                 Ok((record, started))
             }
             Err(failure) => {
+                self.context.volumes.unuse(&record.id);
                 self.disconnect(&record.id, connected.endpoint.as_ref());
                 let _ = std::fs::remove_dir_all(self.context.run_dir(&record.id));
                 Err(failure)
@@ -214,7 +216,9 @@ impl Containers {
                 })?;
         }
         steps.done("files in /etc");
-        let input = self.spec_input(record, rootfs.as_fd(), &files, netns.is_some())?;
+        let (mounts, held) = self.with_volumes(record)?;
+        let mut input = self.spec_input(record, rootfs.as_fd(), &files, netns.is_some())?;
+        input.mounts = &mounts;
         let spec = spec::build(&input)?;
         steps.done("spec");
         let run_dir = context.run_dir(&record.id);
@@ -244,6 +248,7 @@ impl Containers {
             attached,
             trace: context.settings.trace_starts,
         });
+        drop(held);
         steps.done("spawner");
         let started = started.map_err(Failure::from)?;
         let state = &mut record.state;
@@ -256,6 +261,28 @@ impl Containers {
         state.started_at =
             Some(Timestamp::try_from(started.started_at).unwrap_or_else(|_| Timestamp::now()));
         Ok(started)
+    }
+
+    /// The mounts with their volumes' files made ready. A folder below a volume is held by a descriptor, so that no link
+    /// leads out of it.
+    fn with_volumes(&self, record: &Record) -> Result<(Vec<MountRecord>, Vec<OwnedFd>)> {
+        use std::os::fd::AsRawFd as _;
+        let (mut mounts, mut held) = (record.mounts.clone(), Vec::new());
+        for mount in &mut mounts {
+            let Some(volume) = &mount.volume else {
+                continue;
+            };
+            let folder = self.context.volumes.use_for(&volume.name, &record.id)?;
+            mount.source = if volume.subpath.is_empty() {
+                folder.display().to_string()
+            } else {
+                let below = crate::volumes::populate::below(&folder, &volume.subpath)?;
+                let path = format!("/proc/self/fd/{}", below.as_raw_fd());
+                held.push(below);
+                path
+            };
+        }
+        Ok((mounts, held))
     }
 
     /// Makes the container's network; what it took is released on failure.

@@ -175,7 +175,7 @@ impl Engine {
         if parts.images {
             let images = self.images.clone();
             let size = blocking(move || images.layers_size()).await??;
-            usage.layers_size = Some(size as i64);
+            usage.layers_size = size as i64;
             let options = images::ListOptions {
                 shared_size: true,
                 ..images::ListOptions::default()
@@ -183,7 +183,8 @@ impl Engine {
             usage.images = Some(self.images.list(options).await?);
         }
         if parts.volumes {
-            usage.volumes = Some(Vec::new());
+            let context = self.context.clone();
+            usage.volumes = Some(blocking(move || context.volumes.usage()).await?);
         }
         if parts.build_cache {
             usage.build_cache = Some(Vec::new());

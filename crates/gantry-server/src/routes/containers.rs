@@ -162,7 +162,8 @@ async fn remove(call: Call) -> Result<Response> {
     if call.query.truth("link") {
         call.state.containers.remove_link(call.name("id"))?;
     }
-    let force = call.query.truth("force");
-    call.state.containers.remove(call.name("id"), force).await?;
+    let (force, volumes) = (call.query.truth("force"), call.query.truth("v"));
+    let containers = &call.state.containers;
+    containers.remove(call.name("id"), force, volumes).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }

@@ -9,6 +9,7 @@ mod processes;
 mod streams;
 mod swarm;
 mod system;
+mod volumes;
 
 use crate::call;
 use crate::router::Route;
@@ -28,5 +29,6 @@ pub(crate) fn all() -> Vec<Route<Engine>> {
     routes.extend(images::routes());
     routes.extend(events::routes());
     routes.extend(swarm::routes());
+    routes.extend(volumes::routes());
     routes
 }

@@ -10,8 +10,9 @@ const FLOORS: &[(&str, usize)] = &[
     ("system", 17),
     ("images", 28),
     ("create", 91),
-    ("lifecycle", 76),
+    ("lifecycle", 77),
     ("streams", 92),
+    ("volumes", 31),
 ];
 
 /// The folder of the recorded answers and of the player.
@@ -73,9 +74,7 @@ fn the_script_is_answered_as_docker_does() {
     let misses: Vec<&str> = judged
         .stdout
         .lines()
-        .filter(|line| {
-            !line.contains("networks:") && !line.contains("volumes:") && !line.contains("builds:")
-        })
+        .filter(|line| !line.contains("networks:") && !line.contains("builds:"))
         .collect();
     assert!(low.is_empty(), "{low:?}\n{}", misses.join("\n"));
 }

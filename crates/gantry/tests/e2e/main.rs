@@ -23,3 +23,4 @@ mod run;
 mod states;
 mod streams;
 mod survival;
+mod volumes;

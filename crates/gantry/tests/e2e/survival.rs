@@ -252,6 +252,47 @@ fn is_as_known(engine: &Engine, name: &str, known: &Known) {
     assert_eq!(log_of(engine, name), numbered(known.lines), "{name}");
 }
 
+/// Every container is as its client knows it, and there are no others.
+fn all_is_as_known(engine: &Engine, known: &BTreeMap<String, Known>) {
+    until("what was started ends", PATIENCE, || {
+        let listed = engine
+            .api("GET", "/containers/json", None)
+            .expect(200)
+            .json();
+        let listed = listed.as_array().unwrap();
+        listed.iter().all(|c| {
+            let name = c["Names"][0].as_str().unwrap();
+            name == "/steady" || name == "/again"
+        })
+    });
+    for (name, known) in known {
+        is_as_known(engine, name, known);
+    }
+    let count = |what: fn(&Known) -> bool| known.values().filter(|k| what(k)).count();
+    let (created, started) = (count(|k| k.created), count(|k| k.started));
+    let removed = count(|k| k.removed);
+    println!("{created} containers created, {started} started, {removed} removed");
+    assert!(
+        created > 200 && started > 100 && removed > 10,
+        "too little load"
+    );
+    // None that nobody asked for.
+    let all = engine
+        .api("GET", "/containers/json?all=1", None)
+        .expect(200)
+        .json();
+    for container in all.as_array().unwrap() {
+        let name = container["Names"][0]
+            .as_str()
+            .unwrap()
+            .trim_start_matches('/');
+        assert!(
+            known.contains_key(name) || ["steady", "again"].contains(&name),
+            "{name} is nobody's"
+        );
+    }
+}
+
 fn load(socket: &Path, book: &Book, seed: u64, stop: &AtomicBool) {
     std::thread::scope(|scope| {
         for number in 0..CLIENTS {
@@ -331,44 +372,7 @@ fn a_daemon_killed_hundreds_of_times_under_load_loses_nothing() {
             std::panic::resume_unwind(panic);
         }
     });
-    let known = book.lock().unwrap().clone();
-    until("what was started ends", PATIENCE, || {
-        let listed = engine
-            .api("GET", "/containers/json", None)
-            .expect(200)
-            .json();
-        let listed = listed.as_array().unwrap();
-        listed.iter().all(|c| {
-            let name = c["Names"][0].as_str().unwrap();
-            name == "/steady" || name == "/again"
-        })
-    });
-    for (name, known) in &known {
-        is_as_known(&engine, name, known);
-    }
-    let count = |what: fn(&Known) -> bool| known.values().filter(|k| what(k)).count();
-    let (created, started) = (count(|k| k.created), count(|k| k.started));
-    let removed = count(|k| k.removed);
-    println!("{created} containers created, {started} started, {removed} removed");
-    assert!(
-        created > 200 && started > 100 && removed > 10,
-        "too little load"
-    );
-    // None that nobody asked for.
-    let all = engine
-        .api("GET", "/containers/json?all=1", None)
-        .expect(200)
-        .json();
-    for container in all.as_array().unwrap() {
-        let name = container["Names"][0]
-            .as_str()
-            .unwrap()
-            .trim_start_matches('/');
-        assert!(
-            known.contains_key(name) || ["steady", "again"].contains(&name),
-            "{name} is nobody's"
-        );
-    }
+    all_is_as_known(&engine, &book.lock().unwrap());
     // The one that ran all the time has not noticed anything, and every line of it is there.
     let after = engine.inspect("steady")["State"].clone();
     for key in ["Pid", "StartedAt", "Status"] {

@@ -35,9 +35,10 @@ fn run(cx: &Cx) -> Outcome {
     let mut flags = InspectFlags::default();
     let names = cx.read(&COMMAND, &mut [&mut flags])?;
     let kinds: &[Kind] = match flags.kind.as_str() {
-        "" => &[Kind::Container, Kind::Image],
+        "" => &[Kind::Container, Kind::Image, Kind::Volume],
         "container" => &[Kind::Container],
         "image" => &[Kind::Image],
+        "volume" => &[Kind::Volume],
         other => {
             return Err(Failure::new(format!(
                 "unknown type: \"{other}\": must be one of \"config\", \"container\", \"image\", \"network\", \

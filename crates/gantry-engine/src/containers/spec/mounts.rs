@@ -123,7 +123,7 @@ fn of_user(record: &MountRecord) -> Mount {
             }
             mount(&record.destination, "tmpfs", Path::new("tmpfs"), &options)
         }
-        MountKind::Bind => {
+        MountKind::Bind | MountKind::Volume => {
             let mut options = vec![if record.recursive { "rbind" } else { "bind" }];
             if record.read_only {
                 options.push("ro");

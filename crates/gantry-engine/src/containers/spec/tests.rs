@@ -142,6 +142,7 @@ fn limits_mounts_devices_and_init() {
         mode: String::new(),
         options: options.iter().map(|o| (*o).to_owned()).collect(),
         create_source: false,
+        volume: None,
     };
     let mounts = [
         record(MountKind::Bind, "/tmp", "/mnt/t", &[]),
@@ -235,6 +236,7 @@ fn ones_own_mount_stands_in_the_place_of_a_default() {
         mode: String::new(),
         options: Vec::new(),
         create_source: false,
+        volume: None,
     }];
     let spec = json(&build(&input(&config, &host, &mounts)).unwrap());
     let mounts = spec["mounts"].as_array().unwrap();
