@@ -122,18 +122,17 @@ impl Containers {
             let _ = crate::blocking(move || this.disconnect(&id, endpoint.as_ref())).await;
         }
         let freezing = container.freezing.lock().await;
-        let (record, again) = {
-            let cancelled = lock(&container.live).restarts_cancelled;
+        let (record, delay) = {
+            let mut live = lock(&container.live);
+            let cancelled = live.restarts_cancelled;
             let mut record = container.record();
             note_exit(&mut record, &exit);
-            let again = !cancelled && restart::wanted(&record);
-            if again {
-                record.restart_count += 1;
-                record.state.enter(Operation::ExitForAWhile);
-            } else {
-                record.state.enter(Operation::Exit);
-            }
-            (record.clone(), again)
+            let delay = restart::decide(&mut record, cancelled, &mut live.back_off);
+            record.state.enter(match delay {
+                Some(_) => Operation::ExitForAWhile,
+                None => Operation::Exit,
+            });
+            (record.clone(), delay)
         };
         drop(freezing);
         // A container with `--rm` is about to go: a daemon that dies first finds its exit, or its shim's end, again.
@@ -145,11 +144,11 @@ impl Containers {
         self.tell_exit(&record, &exit, endpoint.is_some());
         container.phase.send_modify(|phase| {
             phase.exits += 1;
-            phase.alive = again;
+            phase.alive = delay.is_some();
             phase.code = exit.code;
         });
-        if again {
-            self.restart_later(container, Self::restart_delay(container, &record));
+        if let Some(delay) = delay {
+            self.restart_later(container, delay);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::record::Record;
 use super::transition::Operation;
-use super::{Container, Containers, lock, signal};
+use super::{Container, Containers, signal};
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,13 +55,37 @@ pub(super) fn wanted_at_start(record: &Record) -> bool {
         && !(on_failure && record.state.stopped_by_user)
 }
 
+/// Counts a restart and tells the pause before it; `None` where an ended container stays ended. `cancelled`: somebody has
+/// asked for the end of this run.
+pub(super) fn decide(
+    record: &mut Record,
+    cancelled: bool,
+    back_off: &mut BackOff,
+) -> Option<Duration> {
+    if cancelled || !wanted(record) {
+        return None;
+    }
+    record.restart_count += 1;
+    let state = &record.state;
+    let ran = match (state.started_at, state.finished_at) {
+        (Some(from), Some(to)) => Duration::try_from(to.duration_since(from)).unwrap_or_default(),
+        _ => Duration::ZERO,
+    };
+    Some(back_off.next(ran))
+}
+
 impl Containers {
     /// Starts a `restarting` container after its pause, unless it is stopped or removed meanwhile.
     pub(super) fn restart_later(self: &Arc<Self>, container: &Arc<Container>, delay: Duration) {
         let (this, container) = (self.clone(), container.clone());
+        let exits = container.phase.borrow().exits;
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             let _turn = container.turn.lock().await;
+            // It was stopped, started and has ended again: that end has a pause of its own.
+            if container.phase.borrow().exits != exits {
+                return;
+            }
             if let Err(error) = this.start_in_turn(&container, Operation::StartAgain).await {
                 if error.kind == ErrorKind::NotModified {
                     return;
@@ -91,18 +115,6 @@ impl Containers {
             phase.code = record.state.exit_code;
         });
         true
-    }
-
-    /// The pause before the next start of a container that has just ended.
-    pub(super) fn restart_delay(container: &Container, record: &Record) -> Duration {
-        let state = &record.state;
-        let ran = match (state.started_at, state.finished_at) {
-            (Some(from), Some(to)) => {
-                Duration::try_from(to.duration_since(from)).unwrap_or_default()
-            }
-            _ => Duration::ZERO,
-        };
-        lock(&container.live).back_off.next(ran)
     }
 
     /// Stops (where it runs) and starts.
@@ -147,18 +159,4 @@ impl Containers {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_a_minute_and_begin_again_after_a_steady_run() {
-        let mut back_off = BackOff::default();
-        let short = Duration::from_secs(1);
-        let pauses: Vec<u64> = (0..12)
-            .map(|_| back_off.next(short).as_millis() as u64)
-            .collect();
-        assert_eq!(pauses[..4], [100, 200, 400, 800]);
-        assert_eq!(pauses[10..], [60_000, 60_000]);
-        assert_eq!(back_off.next(STEADY).as_millis(), 100);
-    }
-}
+mod tests;
