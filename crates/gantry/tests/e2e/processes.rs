@@ -586,3 +586,31 @@ fn a_policy_can_be_changed_and_a_signal_ends_it() {
     assert_eq!(status(&engine, "kept"), "exited");
     engine.clean();
 }
+
+#[test]
+fn a_start_that_fails_is_not_tried_again() {
+    let engine = Engine::with_busybox();
+    let folder = engine.folder().join("scripts");
+    std::fs::create_dir(&folder).unwrap();
+    let script = folder.join("run");
+    std::fs::write(&script, "#!/bin/sh\nsleep 0.3\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).unwrap();
+    let mount = format!("{}:/scripts", folder.display());
+    let options = ["--name", "con", "--restart", "always", "-v", &mount];
+    run(&engine, &options, &["/scripts/run"]);
+    std::fs::remove_file(&script).unwrap();
+    until("the next start fails", PATIENCE, || {
+        status(&engine, "con") == "exited"
+    });
+    let state = engine.inspect("con")["State"].clone();
+    assert!(
+        state["Error"].as_str().unwrap().contains("/scripts/run"),
+        "{state}"
+    );
+    let count = engine.inspect("con")["RestartCount"].clone();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(status(&engine, "con"), "exited");
+    assert_eq!(engine.inspect("con")["RestartCount"], count);
+    engine.clean();
+}

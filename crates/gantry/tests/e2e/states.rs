@@ -344,6 +344,26 @@ fn paused_containers_survive_the_daemon() {
     engine.clean();
 }
 
+/// As when a daemon dies in a `commit`: it had paused the container for a while, nobody has asked for it.
+#[test]
+fn what_the_daemon_paused_for_itself_goes_on() {
+    let mut engine = Engine::with_busybox();
+    engine
+        .gantry(&["run", "-d", "--name", "con", "busybox", "sleep", "1000"])
+        .ok();
+    let id = engine.inspect("con")["Id"].as_str().unwrap().to_owned();
+    let mark = engine.exec_root().join("c").join(&id);
+    let mark = mark.join("paused-for-a-while");
+    engine.gantry(&["pause", "con"]).ok();
+    std::fs::write(&mark, "").unwrap();
+    engine.kill_daemon();
+    engine.launch();
+    assert_eq!(engine.inspect("con")["State"]["Status"], "running");
+    assert!(!mark.exists());
+    assert_eq!(engine.gantry(&["exec", "con", "echo", "up"]).ok(), "up");
+    engine.clean();
+}
+
 #[test]
 fn paused_containers_are_stopped_killed_and_removed() {
     let engine = Engine::with_busybox();
