@@ -159,6 +159,10 @@ impl Containers {
                 response.space_reclaimed += size;
             }
         }
+        let attributes = [("reclaimed".to_owned(), response.space_reclaimed.to_string())];
+        self.context
+            .events
+            .publish("container", "prune", "", attributes.into());
         Ok(response)
     }
 }

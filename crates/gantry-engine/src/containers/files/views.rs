@@ -131,8 +131,13 @@ impl Containers {
                 false => return Ok(None),
             }
         };
-        let Ok(view) = crate::blocking(move || view::of_process(pid)).await? else {
-            return Ok(None);
+        let view = match crate::blocking(move || view::of_process(pid)).await? {
+            Ok(view) => view,
+            // It has ended, as a rule.
+            Err(error) => {
+                tracing::debug!(container = %container.id, %error, "cannot look into the process");
+                return Ok(None);
+            }
         };
         // While its descriptor says that it is there, no other process has its number.
         let same = {
