@@ -27,7 +27,7 @@ fn record(policy: &str, retries: i64) -> Record {
     }
 }
 
-/// One run: how long it lasted in milliseconds, its exit code, and what the user did to it.
+/// Who ended a run.
 #[derive(Clone, Copy)]
 enum By {
     Itself,
@@ -36,8 +36,11 @@ enum By {
     Stop,
 }
 
+/// One run: how long it lasted in milliseconds, its exit code, and who ended it.
+type Run = (i64, i32, By);
+
 /// The pauses in milliseconds after each run; 0 where the container stays ended.
-fn pauses(policy: &str, retries: i64, runs: &[(i64, i32, By)]) -> Vec<u64> {
+fn pauses(policy: &str, retries: i64, runs: &[Run]) -> Vec<u64> {
     let mut record = record(policy, retries);
     let mut back_off = BackOff::default();
     let mut clock = Timestamp::UNIX_EPOCH;
@@ -60,7 +63,7 @@ fn pauses(policy: &str, retries: i64, runs: &[(i64, i32, By)]) -> Vec<u64> {
 fn policies() {
     use By::{Itself, Signal, Stop};
     let short = |code| (10, code, Itself);
-    let table: [(&str, i64, &[(i64, i32, By)], &[u64]); 12] = [
+    let table: [(&str, i64, &[Run], &[u64]); 12] = [
         ("no", 0, &[short(1)], &[0]),
         ("", 0, &[short(1)], &[0]),
         ("always", 0, &[short(0), short(1)], &[100, 200]),
