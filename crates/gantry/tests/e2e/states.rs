@@ -35,7 +35,7 @@ impl Random {
     }
 }
 
-const ASKED: [Operation; 13] = [
+const ASKED: [Operation; 16] = [
     Operation::Start,
     Operation::Restart,
     Operation::Stop,
@@ -49,6 +49,9 @@ const ASKED: [Operation; 13] = [
     Operation::Attach,
     Operation::Resize,
     Operation::Exec,
+    Operation::Update,
+    Operation::Top,
+    Operation::Stats,
 ];
 
 /// Asks for an operation; the status and the words that came.
@@ -78,6 +81,13 @@ fn ask(engine: &Engine, name: &str, operation: Operation) -> (u16, String) {
             let answer = engine.api("POST", &path("/exec"), Some(&body));
             return (answer.status, answer.text());
         }
+        Operation::Update => {
+            let body = json!({"CpuShares": 512, "PidsLimit": 100});
+            let answer = engine.api("POST", &path("/update"), Some(&body));
+            return (answer.status, answer.text());
+        }
+        Operation::Top => ("GET", path("/top")),
+        Operation::Stats => ("GET", path("/stats?stream=0&one-shot=1")),
         other => panic!("{other:?} is not asked by clients"),
     };
     let start = Instant::now();
