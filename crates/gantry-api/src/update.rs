@@ -3,7 +3,7 @@
 //! Docker's part are the limits and the restart policy, as in `HostConfig`; what is empty or 0 stays. Gantry's own part is
 //! below `GantryUpdate`.
 
-use crate::container::{HostConfig, Map};
+use crate::container::{HostConfig, Map, Mount};
 use serde::{Deserialize, Serialize};
 
 /// The body.
@@ -19,8 +19,8 @@ pub struct UpdateBody {
     pub gantry_update: Changes,
 }
 
-/// Beyond Docker: what else of a container can be changed. Labels change at once, the rest at the next start.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Beyond Docker: what else of a container can be changed. Labels and mounts change at once, the rest at the next start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Changes {
     /// `NAME=value`, set or replaced.
@@ -36,6 +36,12 @@ pub struct Changes {
     /// Options of the container's log driver; an empty value takes one away.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub log_options: Map,
+    /// Mounted at once where the container runs, and at each start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// Destinations of mounts that go.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts_remove: Vec<String>,
 }
 
 impl Changes {

@@ -39,9 +39,13 @@ fn failed(step: impl Into<String>, error: impl std::fmt::Display) -> StartError 
 
 /// The descriptors of a request, in the order of their indexes.
 #[derive(Debug, Default)]
-struct Fds(Vec<OwnedFd>);
+pub(crate) struct Fds(Vec<OwnedFd>);
 
 impl Fds {
+    pub(crate) fn into_inner(self) -> Vec<OwnedFd> {
+        self.0
+    }
+
     fn add(&mut self, fd: impl Into<OwnedFd>) -> usize {
         self.0.push(fd.into());
         self.0.len() - 1
@@ -446,7 +450,7 @@ fn access_time_cleared(attributes: u64) -> u64 {
     }
 }
 
-fn mount_plan(mount: &Mount, fds: &mut Fds) -> Result<MountPlan, StartError> {
+pub(crate) fn mount_plan(mount: &Mount, fds: &mut Fds) -> Result<MountPlan, StartError> {
     let mut plan = MountPlan {
         destination: mount.destination().display().to_string(),
         what: Mounted::Cgroup { read_only: false },

@@ -14,6 +14,7 @@ pub mod capabilities;
 pub mod cgroup;
 mod compile;
 mod init;
+pub mod live_mount;
 pub mod log;
 pub mod pid1;
 mod plan;

@@ -58,7 +58,7 @@ impl View {
 }
 
 /// Runs work on a thread that shares neither root nor working directory with others, nor what `more` says.
-fn apart<T: Send>(
+pub(crate) fn apart<T: Send>(
     more: UnshareFlags,
     work: impl FnOnce() -> io::Result<T> + Send,
 ) -> io::Result<T> {
@@ -114,17 +114,18 @@ pub fn of_layers(rootfs: OwnedFd, mounts: &[Mount]) -> io::Result<View> {
         });
     }
     let root = rootfs.as_fd();
+    // Here, in the namespace that their paths and descriptors are of.
+    let mut sources = Vec::new();
+    for mount in mounts {
+        if let Some(source) = detached(&mount.source)? {
+            sources.push((source, mount));
+        }
+    }
     let (bare, namespace) = apart(UnshareFlags::NEWNS, || {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let namespace = rustix::fs::open("/proc/thread-self/ns/mnt", flags, Mode::empty())?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private)?;
-        let mut sources = Vec::new();
-        for mount in mounts {
-            if let Some(source) = detached(&mount.source)? {
-                sources.push((source, mount));
-            }
-        }
         move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
         let bare = without_mounts(root)?;
         // The host's mounts are not to be kept by this namespace: a disk could not be taken out. From an initial ramdisk

@@ -15,5 +15,6 @@ mod rules;
 pub(crate) use amounts::{Bytes, Cpus, MemorySwap, Weight, duration};
 pub(crate) use create::{Attached, create_body, pairs, restart_policy};
 pub(crate) use environment::{Variable, of as environment};
+pub(crate) use mounts::MountRule;
 pub(crate) use options::CreateFlags;
 pub(crate) use rules::{DriverOption, Label};

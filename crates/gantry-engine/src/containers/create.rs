@@ -181,7 +181,7 @@ impl Containers {
     }
 
     /// Makes the volumes that are not there, and notes that the container uses them.
-    fn take_volumes(&self, record: &mut Record) -> Result<()> {
+    pub(super) fn take_volumes(&self, record: &mut Record) -> Result<()> {
         let driver = record.host_config.volume_driver.clone();
         for mount in &mut record.mounts {
             let Some(volume) = &mut mount.volume else {

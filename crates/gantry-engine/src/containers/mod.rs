@@ -18,6 +18,7 @@ pub(crate) mod health;
 pub mod inspect;
 pub(crate) mod links;
 pub mod list;
+mod live_mounts;
 mod mounts;
 pub mod names;
 pub mod pause;

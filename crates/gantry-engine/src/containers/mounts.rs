@@ -56,7 +56,7 @@ fn has(mounts: &[MountRecord], destination: &str) -> bool {
     mounts.iter().any(|m| m.destination == destination)
 }
 
-fn add(mounts: &mut Vec<MountRecord>, mount: MountRecord) -> Result<()> {
+pub(super) fn add(mounts: &mut Vec<MountRecord>, mount: MountRecord) -> Result<()> {
     if has(mounts, &mount.destination) {
         return Err(Error::invalid(format!(
             "Duplicate mount point: {}",
@@ -147,7 +147,7 @@ pub(super) fn clean(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-fn bind(text: &str) -> Result<MountRecord> {
+pub(super) fn bind(text: &str) -> Result<MountRecord> {
     let specification = |what: String| {
         Error::new(
             ErrorKind::System,
@@ -248,7 +248,7 @@ fn volume_of(mount: &Mount) -> std::result::Result<MountRecord, String> {
     Ok(record)
 }
 
-fn from_mount(mount: &Mount) -> Result<MountRecord> {
+pub(super) fn from_mount(mount: &Mount) -> Result<MountRecord> {
     let refuse = |what: String| {
         Err(Error::invalid(format!(
             "invalid mount config for type \"{}\": {what}",

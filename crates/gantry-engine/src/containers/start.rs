@@ -199,24 +199,11 @@ impl Containers {
         let context = &self.context;
         // In the run directory, which is in memory on most machines: they are written anew at each start.
         let files = etc::write(&context.run_dir(&record.id), record, &context.settings)?;
-        for mount in record.mounts.iter().filter(|m| m.create_source) {
-            std::fs::create_dir_all(&mount.source)
-                .or_else(|e| {
-                    if std::path::Path::new(&mount.source).exists() {
-                        Ok(())
-                    } else {
-                        Err(e)
-                    }
-                })
-                .map_err(|e| {
-                    Error::caused(
-                        &format!("error while creating mount source path '{}'", mount.source),
-                        e,
-                    )
-                })?;
+        for mount in &record.mounts {
+            super::live_mounts::make_source(mount)?;
         }
         steps.done("files in /etc");
-        let (mounts, held) = self.with_volumes(record)?;
+        let (mounts, held) = self.with_volumes(&record.mounts, &record.id)?;
         let mut input = self.spec_input(record, rootfs.as_fd(), &files, netns.is_some())?;
         input.mounts = &mounts;
         let spec = spec::build(&input)?;
@@ -265,14 +252,18 @@ impl Containers {
 
     /// The mounts with their volumes' files made ready. A folder below a volume is held by a descriptor, so that no link
     /// leads out of it.
-    fn with_volumes(&self, record: &Record) -> Result<(Vec<MountRecord>, Vec<OwnedFd>)> {
+    pub(super) fn with_volumes(
+        &self,
+        mounts: &[MountRecord],
+        id: &str,
+    ) -> Result<(Vec<MountRecord>, Vec<OwnedFd>)> {
         use std::os::fd::AsRawFd as _;
-        let (mut mounts, mut held) = (record.mounts.clone(), Vec::new());
+        let (mut mounts, mut held) = (mounts.to_vec(), Vec::new());
         for mount in &mut mounts {
             let Some(volume) = &mount.volume else {
                 continue;
             };
-            let folder = self.context.volumes.use_for(&volume.name, &record.id)?;
+            let folder = self.context.volumes.use_for(&volume.name, id)?;
             mount.source = if volume.subpath.is_empty() {
                 folder.display().to_string()
             } else {

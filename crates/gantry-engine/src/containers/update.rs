@@ -78,18 +78,46 @@ impl Containers {
                 return Err(wrap(Error::caused("cannot change the limits", error)));
             }
         }
-        if let Err(error) = self.save(&after) {
-            if live {
-                let cgroup = self.cgroup(container);
-                let restored = crate::blocking(move || cgroup.update(&new, &old)).await?;
-                if let Err(error) = restored {
-                    tracing::warn!(container = %id, %error, "cannot put old limits back");
+        let mounted = {
+            let (this, container) = (self.clone(), container.clone());
+            let (mut record, changes) = (after.clone(), changes.clone());
+            let changed = crate::blocking(move || {
+                let change = this.change_mounts(&container, &mut record, &changes)?;
+                Ok::<_, Error>((record, change))
+            })
+            .await?;
+            match changed {
+                Ok((record, change)) => {
+                    after = record;
+                    Ok(change)
                 }
+                Err(error) => Err(error),
             }
-            return Err(wrap(error));
-        }
+        };
+        let saved = mounted.and_then(|change| match self.save(&after) {
+            Ok(()) => Ok(change),
+            Err(error) => {
+                self.change_mounts_back(container, &after, &change);
+                Err(error)
+            }
+        });
+        let change = match saved {
+            Ok(change) => change,
+            Err(error) => {
+                if live {
+                    let cgroup = self.cgroup(container);
+                    let restored = crate::blocking(move || cgroup.update(&new, &old)).await?;
+                    if let Err(error) = restored {
+                        tracing::warn!(container = %id, %error, "cannot put old limits back");
+                    }
+                }
+                return Err(wrap(error));
+            }
+        };
+        self.change_of_mounts_recorded(&after, &change);
         {
             let mut record = container.record();
+            record.mounts = after.mounts;
             record.host_config = after.host_config;
             record.config = after.config;
         }

@@ -281,6 +281,24 @@ impl Volumes {
         }
     }
 
+    /// A container that stays uses this volume no more.
+    pub(crate) fn leave(&self, name: &str, container: &str) {
+        let mut all = self.lock();
+        let Some(entry) = all.get_mut(name) else {
+            return;
+        };
+        entry.users.remove(container);
+        if entry.running.remove(container) && entry.running.is_empty() {
+            self.unmount(name, entry);
+        }
+        if entry.kept.made_for.as_deref() == Some(container) {
+            entry.kept.made_for = None;
+            if let Err(error) = self.save(name, &entry.kept) {
+                tracing::warn!(volume = name, %error, "cannot record that a volume stays");
+            }
+        }
+    }
+
     /// Says who uses a volume before a container goes: anonymous volumes that are to stay are nobody's from now on, so
     /// that a daemon that dies in between does not take them for left over.
     pub(crate) fn keep_without(&self, container: &str) {

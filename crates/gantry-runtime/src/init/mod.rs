@@ -4,7 +4,7 @@
 
 mod exec;
 mod join;
-mod mounts;
+pub(crate) mod mounts;
 pub(crate) mod targets;
 
 use crate::cgroup::CgroupHandle;

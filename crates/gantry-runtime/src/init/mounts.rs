@@ -72,7 +72,7 @@ fn put(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// A file system of its own, as a detached mount.
-fn new_file_system(
+pub(crate) fn new_file_system(
     kind: &str,
     source: &str,
     options: &[String],

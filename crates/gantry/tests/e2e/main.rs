@@ -14,6 +14,7 @@ mod exec;
 mod files;
 mod health;
 mod images;
+mod live_mounts;
 mod logs;
 mod network;
 mod processes;

@@ -481,6 +481,60 @@ fn the_commands_and_their_words() {
 }
 
 #[test]
+fn files_of_a_stopped_container_are_those_of_its_volumes() {
+    let engine = Engine::with_busybox();
+    engine
+        .gantry(&[
+            "volume",
+            "create",
+            "-o",
+            "type=tmpfs",
+            "-o",
+            "device=tmpfs",
+            "mem",
+        ])
+        .ok();
+    let script = "mkdir -p /v/below; echo volume > /v/below/f; echo memory > /m/f";
+    run(
+        &engine,
+        &[
+            "-v", "vol:/v", "-v", "mem:/m", "busybox", "sh", "-c", script,
+        ],
+    );
+    engine
+        .gantry(&[
+            "create",
+            "--name",
+            "con",
+            "-v",
+            "vol:/v",
+            "-v",
+            "mem:/m",
+            "--mount",
+            "type=volume,src=vol,dst=/s,volume-subpath=below",
+            "busybox",
+            "true",
+        ])
+        .ok();
+    for (path, expected) in [("/v/below/f", "volume\n"), ("/s/f", "volume\n")] {
+        let target = engine.folder().join("copied");
+        engine
+            .gantry(&["cp", &format!("con:{path}"), &target.display().to_string()])
+            .ok();
+        assert_eq!(std::fs::read_to_string(target).unwrap(), expected);
+    }
+    // A file system in memory is new each time, and nothing of it stays mounted.
+    let missing = engine.gantry(&["cp", "con:/m/f", "/nowhere"]);
+    assert!(
+        missing.stderr.contains("Could not find the file /m/f"),
+        "{missing}"
+    );
+    until("nothing stays mounted", PATIENCE, || {
+        !engine.leaks().iter().any(|leak| leak.starts_with("mount"))
+    });
+}
+
+#[test]
 fn events_of_volumes() {
     let engine = Engine::with_busybox();
     run(&engine, &["-v", "data:/d:ro", "busybox", "true"]);

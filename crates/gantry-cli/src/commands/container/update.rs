@@ -9,7 +9,9 @@ use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Checked, flags};
-use crate::request::{Bytes, Cpus, Label, MemorySwap, Variable, Weight, pairs, restart_policy};
+use crate::request::{
+    Bytes, Cpus, Label, MemorySwap, MountRule, Variable, Weight, pairs, restart_policy,
+};
 
 pub(crate) const COMMAND: Command = Command {
     names: &["container update", "update"],
@@ -57,6 +59,10 @@ flags! {
         memory_reservation: Bytes = "memory-reservation";
         /// Swap limit equal to memory plus swap: -1 to enable unlimited swap
         memory_swap: MemorySwap = "memory-swap";
+        /// Attach a filesystem mount to the container, now and at each start
+        mount_add: Checked<MountRule> = "mount-add";
+        /// Take the mount at this path away
+        mount_rm: Vec<String> = "mount-rm";
         /// Tune container pids limit (set -1 for unlimited)
         pids_limit: i64 = "pids-limit";
         /// Restart policy to apply when a container exits
@@ -94,6 +100,8 @@ fn body(flags: &UpdateFlags) -> Result<UpdateBody, Failure> {
             labels: flags.label_add.items.iter().cloned().collect(),
             labels_remove: flags.label_rm.clone(),
             log_options: pairs(&flags.log_opt),
+            mounts: flags.mount_add.items.clone(),
+            mounts_remove: flags.mount_rm.clone(),
         },
     };
     if body == UpdateBody::default() {

@@ -8,7 +8,6 @@ use crate::containers::record::{MountKind, Record, Status};
 use crate::containers::{Container, Containers, lock};
 use crate::error::{Error, Result};
 use gantry_runtime::view::{self, Mount, Source, View};
-use gantry_store::Store;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,7 +85,7 @@ impl Views {
 
 impl Containers {
     /// Looks into a container. Not for long: the kernel keeps its mounts as long as somebody looks.
-    pub(super) async fn look(&self, container: &Arc<Container>) -> Result<Arc<Look>> {
+    pub(super) async fn look(self: &Arc<Self>, container: &Arc<Container>) -> Result<Arc<Look>> {
         for _ in 0..TRIES {
             if let Some(look) = self.look_at_running(container).await? {
                 return Ok(look);
@@ -112,8 +111,14 @@ impl Containers {
             if let Some(look) = container.views.all().into_iter().find(|l| !l.running) {
                 return Ok(look);
             }
-            let store = self.context.store.clone();
-            let view = crate::blocking(move || of_record(&store, &record)).await??;
+            let this = self.clone();
+            let view = crate::blocking(move || {
+                let view = this.of_record(&record);
+                // The view holds what it has mounted.
+                this.context.volumes.unuse(&record.id);
+                view
+            })
+            .await??;
             return Ok(container.views.add(view, false));
         }
         Err(Error::system(format!(
@@ -148,27 +153,27 @@ impl Containers {
         let same = same && container.record().state.pid == pid;
         Ok(same.then(|| container.views.add(view, true)))
     }
-}
 
-fn of_record(store: &Store, record: &Record) -> Result<View> {
-    let rootfs = store.snapshots.mount(&record.id, false)?;
-    let mut mounts: Vec<Mount> = record
-        .mounts
-        .iter()
-        .map(|mount| Mount {
-            source: match mount.kind {
-                MountKind::Tmpfs => Source::Tmpfs,
-                _ => Source::Path {
-                    path: mount.source.clone().into(),
-                    recursive: mount.recursive,
-                    read_only: mount.read_only,
+    fn of_record(&self, record: &Record) -> Result<View> {
+        let (sources, _held) = self.with_volumes(&record.mounts, &record.id)?;
+        let rootfs = self.context.store.snapshots.mount(&record.id, false)?;
+        let mut mounts: Vec<Mount> = sources
+            .iter()
+            .map(|mount| Mount {
+                source: match mount.kind {
+                    MountKind::Tmpfs => Source::Tmpfs,
+                    _ => Source::Path {
+                        path: mount.source.clone().into(),
+                        recursive: mount.recursive,
+                        read_only: mount.read_only,
+                    },
                 },
-            },
-            destination: mount.destination.clone(),
-        })
-        .collect();
-    // A mount below another one's destination comes after it.
-    mounts.sort_by_key(|m| m.destination.split('/').count());
-    view::of_layers(rootfs, &mounts)
-        .map_err(|e| Error::caused("cannot mount the container's file system", e))
+                destination: mount.destination.clone(),
+            })
+            .collect();
+        // A mount below another one's destination comes after it.
+        mounts.sort_by_key(|m| m.destination.split('/').count());
+        view::of_layers(rootfs, &mounts)
+            .map_err(|e| Error::caused("cannot mount the container's file system", e))
+    }
 }

@@ -18,6 +18,7 @@ mod tests;
 
 pub(crate) use devices::HostDevice;
 pub(crate) use exec::exec;
+pub(crate) use mounts::of_user as user_mount;
 pub(crate) use resources::limits;
 pub(crate) use security::{SecurityOptions, check_security_options};
 pub use user::ResolvedUser;

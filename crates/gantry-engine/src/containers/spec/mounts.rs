@@ -104,7 +104,7 @@ fn defaults(input: &SpecInput<'_>) -> Vec<Mount> {
     list
 }
 
-fn of_user(record: &MountRecord) -> Mount {
+pub(crate) fn of_user(record: &MountRecord) -> Mount {
     match record.kind {
         MountKind::Tmpfs => {
             let mut options = vec!["noexec", "nosuid", "nodev", "rprivate"];
