@@ -81,7 +81,9 @@ impl Context {
     pub fn tell(&self, record: &Record, action: &str, extra: &[(&str, &str)]) {
         let mut attributes: std::collections::BTreeMap<String, String> =
             record.config.labels.clone().unwrap_or_default();
-        attributes.insert("image".into(), record.config.image.clone());
+        if !record.config.image.is_empty() {
+            attributes.insert("image".into(), record.config.image.clone());
+        }
         attributes.insert("name".into(), record.name.clone());
         for (key, value) in extra {
             attributes.insert((*key).to_owned(), (*value).to_owned());

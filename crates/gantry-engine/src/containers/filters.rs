@@ -31,7 +31,9 @@ const NAMES: [&str; 17] = [
 #[derive(Debug)]
 pub(super) struct ListFilters<'a> {
     filters: &'a Filters,
-    names: Vec<Regex>,
+    containers: &'a Containers,
+    /// Containers that the `id` filters name.
+    ids: Vec<String>,
     exited: Vec<i32>,
     statuses: Vec<Status>,
     health: Vec<&'a str>,
@@ -39,7 +41,9 @@ pub(super) struct ListFilters<'a> {
     before: Option<Timestamp>,
     since: Option<Timestamp>,
     /// Whether tasks of a swarm are wanted, of which there are none.
-    tasks: Option<bool>,
+    tasks: bool,
+    published: Vec<Ports<'a>>,
+    exposed: Vec<Ports<'a>>,
 }
 
 /// `until`: a Unix time, a date, or a duration before now.
@@ -62,27 +66,27 @@ pub(crate) fn until(filters: &Filters) -> Result<Option<Timestamp>> {
 }
 
 impl<'a> ListFilters<'a> {
-    pub(super) fn new(filters: &'a Filters, containers: &Containers) -> Result<Self> {
+    pub(super) fn new(filters: &'a Filters, containers: &'a Containers) -> Result<Self> {
         filters.validate(&NAMES).map_err(|e| Error::invalid(e.0))?;
-        let pattern = |text: &str| {
-            Regex::new(text)
-                .map_err(|e| Error::invalid(format!("invalid filter 'name={text}': {e}")))
-        };
         let created = |name: &str| -> Result<Option<Timestamp>> {
             let given = filters.get(name).last();
             given
                 .map(|text| Ok(containers.find(text)?.record().created))
                 .transpose()
         };
-        let tasks = truth(filters, "is-task")?;
-        let ancestors = filters.contains("ancestor").then(|| {
-            let found = filters
-                .get("ancestor")
-                .filter_map(|text| containers.context.store.images.find(text).ok().flatten());
-            found.map(|image| image.id.to_string()).collect()
-        });
+        let tasks = filters.boolean("is-task", false);
+        let ports = |name: &str| -> Result<Vec<Ports<'a>>> {
+            let given = filters.get(name);
+            given.map(|text| Ports::parse(name, text)).collect()
+        };
         Ok(Self {
-            names: filters.get("name").map(pattern).collect::<Result<_>>()?,
+            // One that names several containers, or none, is passed over.
+            ids: filters
+                .get("id")
+                .filter_map(|id| {
+                    Some(containers.find(id).ok()?.id.clone()).filter(|full| full.starts_with(id))
+                })
+                .collect(),
             exited: filters
                 .get("exited")
                 .map(exit_code)
@@ -91,28 +95,26 @@ impl<'a> ListFilters<'a> {
             health: filters.get("health").map(health).collect::<Result<_>>()?,
             before: created("before")?,
             since: created("since")?,
-            ancestors,
-            tasks,
+            ancestors: ancestors(filters, containers)?,
+            tasks: tasks.map_err(|e| Error::invalid(e.0))?,
+            published: ports("publish")?,
+            exposed: ports("expose")?,
+            containers,
             filters,
         })
     }
 
-    /// Whether the list is of every state without `all`: a filter on state or exit asks for it.
+    /// Whether the list is of every state without `all`: a filter on the state asks for it.
     pub(super) fn wants_all(&self) -> bool {
-        ["status", "exited", "before", "since"]
-            .iter()
-            .any(|name| self.filters.contains(name))
+        self.filters.contains("status")
     }
 
     pub(super) fn matches(&self, record: &Record) -> bool {
         let state = &record.state;
         let labels = record.config.labels.clone().unwrap_or_default();
-        let name = |pattern: &Regex| {
-            pattern.is_match(&record.name) || pattern.is_match(&format!("/{}", record.name))
-        };
-        self.tasks != Some(true)
-            && self.filters.matches_prefix("id", &record.id)
-            && (self.names.is_empty() || self.names.iter().any(name))
+        !self.tasks
+            && (!self.filters.contains("id") || self.ids.contains(&record.id))
+            && self.matches_name(&record.name)
             && (self.exited.is_empty()
                 || (state.status == Status::Exited && self.exited.contains(&state.exit_code)))
             && (self.statuses.is_empty() || self.statuses.contains(&state.status))
@@ -127,75 +129,139 @@ impl<'a> ListFilters<'a> {
             && self.matches_places(record)
     }
 
+    /// A name is its own match, or matches as a regular expression, with a slash before it or without.
+    fn matches_name(&self, name: &str) -> bool {
+        if !self.filters.contains("name") {
+            return true;
+        }
+        let with_slash = format!("/{name}");
+        self.filters.get("name").any(|wanted| {
+            wanted == name
+                || wanted == with_slash
+                // One that is no regular expression matches nothing.
+                || Regex::new(wanted)
+                    .is_ok_and(|wanted| wanted.is_match(name) || wanted.is_match(&with_slash))
+        })
+    }
+
     fn matches_places(&self, record: &Record) -> bool {
-        let volume = |wanted: &str| {
-            record
-                .mounts
-                .iter()
-                .any(|m| m.destination == wanted || m.source == wanted)
-                || record.volumes().any(|name| name == wanted)
-        };
-        let network = |wanted: &str| {
-            wanted == record.network_mode() || (wanted == "bridge" && record.endpoint.is_some())
-        };
-        let exposed = |wanted: &str| {
-            let published = record
-                .host_config
-                .port_bindings
-                .iter()
-                .flatten()
-                .map(|(port, _)| port);
-            let exposed = record
-                .config
-                .exposed_ports
-                .iter()
-                .flatten()
-                .map(|(port, _)| port);
-            published.chain(exposed).any(|port| is_port(port, wanted))
-        };
-        let published = |wanted: &str| {
-            let ports = record.endpoint.iter().flat_map(|e| &e.ports);
-            ports
-                .clone()
-                .any(|p| is_port(&format!("{}/{}", p.host_port, p.protocol), wanted))
-        };
         let any = |name: &str, test: &dyn Fn(&str) -> bool| {
             !self.filters.contains(name) || self.filters.get(name).any(test)
         };
-        any("volume", &volume)
-            && any("network", &network)
-            && any("expose", &exposed)
-            && any("publish", &published)
+        let mounts = || super::inspect::mount_points(record);
+        let volume = |wanted: &str| {
+            mounts().iter().any(|mount| {
+                let source = if mount.name.is_empty() {
+                    &mount.source
+                } else {
+                    &mount.name
+                };
+                mount.destination == wanted || source == wanted
+            })
+        };
+        let network = |wanted: &str| {
+            let networks = self.containers.endpoints(record);
+            networks.contains_key(wanted)
+                || networks.values().any(|network| {
+                    !network.network_id.is_empty() && network.network_id.starts_with(wanted)
+                })
+        };
+        any("volume", &volume) && any("network", &network) && self.matches_ports(record)
+    }
+
+    /// Ports of the running container; one of both filters is enough.
+    fn matches_ports(&self, record: &Record) -> bool {
+        if self.published.is_empty() && self.exposed.is_empty() {
+            return true;
+        }
+        super::list::ports(record).iter().any(|port| {
+            let public = port.public_port.unwrap_or(0);
+            let holds = |wanted: &[Ports<'_>], number| {
+                wanted.iter().any(|ports| ports.hold(number, &port.kind))
+            };
+            holds(&self.published, public) || holds(&self.exposed, port.private_port)
+        })
     }
 }
 
-/// Whether `80/tcp` is meant by `80`, `80/tcp` or `79-81/tcp`.
-fn is_port(port: &str, wanted: &str) -> bool {
-    let (range, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
-    let (number, own) = port.split_once('/').unwrap_or((port, "tcp"));
-    let (from, to) = range.split_once('-').unwrap_or((range, range));
-    let bounds = (
-        from.parse::<u16>(),
-        to.parse::<u16>(),
-        number.parse::<u16>(),
-    );
-    protocol == own && matches!(bounds, (Ok(from), Ok(to), Ok(n)) if (from..=to).contains(&n))
-}
-
-/// A filter that is true or false; both at once, or anything else, is none.
-fn truth(filters: &Filters, name: &str) -> Result<Option<bool>> {
-    if !filters.contains(name) {
+/// The images that `ancestor` filters name, and those that were made from them.
+fn ancestors(filters: &Filters, containers: &Containers) -> Result<Option<Vec<String>>> {
+    if !filters.contains("ancestor") {
         return Ok(None);
     }
-    let given: Vec<&str> = filters.get(name).collect();
-    let is = |words: [&str; 2]| given.iter().any(|value| words.contains(value));
-    match (is(["0", "false"]), is(["1", "true"])) {
-        (true, false) => Ok(Some(false)),
-        (false, true) => Ok(Some(true)),
-        _ => Err(Error::invalid(format!(
-            "invalid filter '{name}=[{}]'",
-            given.join(" ")
-        ))),
+    let images = &containers.context.store.images;
+    let found = filters
+        .get("ancestor")
+        .filter_map(|text| images.find(text).ok().flatten());
+    let mut ids: Vec<String> = found.map(|image| image.id.to_string()).collect();
+    if ids.is_empty() {
+        return Ok(Some(ids));
+    }
+    let all = images.all()?;
+    loop {
+        let known = ids.len();
+        for image in &all {
+            let parent = image.parent.as_ref().map(ToString::to_string);
+            let id = image.id.to_string();
+            if parent.is_some_and(|parent| ids.contains(&parent)) && !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        if ids.len() == known {
+            return Ok(Some(ids));
+        }
+    }
+}
+
+/// A range of ports, as `80`, `80/tcp` or `79-81/tcp`.
+#[derive(Debug)]
+struct Ports<'a> {
+    range: std::ops::RangeInclusive<u16>,
+    protocol: &'a str,
+}
+
+impl<'a> Ports<'a> {
+    fn parse(filter: &str, text: &'a str) -> Result<Self> {
+        if text.contains(':') {
+            return Err(Error::system(format!(
+                "filter for '{filter}' should not contain ':': {text}"
+            )));
+        }
+        let wrong = |why: String| {
+            Error::system(format!("error while looking up for {filter} {text}: {why}"))
+        };
+        let (range, protocol) = match text.split_once('/') {
+            Some((range, "")) => (range, "tcp"),
+            Some(parts) => parts,
+            None => (text, "tcp"),
+        };
+        if range.is_empty() {
+            return Err(wrong("empty string specified for ports".into()));
+        }
+        let number = |text: &str| {
+            text.parse::<u16>().map_err(|_| {
+                let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+                let why = if digits {
+                    "value out of range"
+                } else {
+                    "invalid syntax"
+                };
+                wrong(format!("strconv.ParseUint: parsing \"{text}\": {why}"))
+            })
+        };
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        let (from, to) = (number(from)?, number(to)?);
+        if to < from {
+            return Err(wrong(format!("invalid range specified for port: {range}")));
+        }
+        Ok(Self {
+            range: from..=to,
+            protocol,
+        })
+    }
+
+    fn hold(&self, port: u16, protocol: &str) -> bool {
+        self.range.contains(&port) && self.protocol == protocol
     }
 }
 
@@ -232,9 +298,24 @@ mod tests {
 
     #[test]
     fn ports_by_number_protocol_and_range() {
-        assert!(is_port("80/tcp", "80"));
-        assert!(is_port("80/tcp", "79-81/tcp"));
-        assert!(!is_port("80/udp", "80"));
-        assert!(!is_port("80/tcp", "81"));
+        let holds =
+            |text, port, protocol| Ports::parse("expose", text).unwrap().hold(port, protocol);
+        assert!(holds("80", 80, "tcp"));
+        assert!(holds("79-81/tcp", 80, "tcp"));
+        assert!(!holds("80", 80, "udp"));
+        assert!(!holds("81", 80, "tcp"));
+        for (text, why) in [
+            ("x", "strconv.ParseUint: parsing \"x\": invalid syntax"),
+            (
+                "70000",
+                "strconv.ParseUint: parsing \"70000\": value out of range",
+            ),
+            ("9-8", "invalid range specified for port: 9-8"),
+        ] {
+            assert_eq!(
+                Ports::parse("expose", text).unwrap_err().message,
+                format!("error while looking up for expose {text}: {why}")
+            );
+        }
     }
 }

@@ -124,7 +124,7 @@ fn command_line(command: &[String]) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-fn ports(record: &Record) -> Vec<PortSummary> {
+pub(super) fn ports(record: &Record) -> Vec<PortSummary> {
     let published = record.endpoint.iter().flat_map(|e| &e.ports);
     let mut ports: Vec<PortSummary> = published
         .map(|port| PortSummary {

@@ -128,6 +128,7 @@ impl Events {
             live,
             deadline,
             filters: query.filters,
+            dropped: false,
         })
     }
 
@@ -153,9 +154,15 @@ pub struct Subscription {
     live: Option<broadcast::Receiver<Arc<Event>>>,
     deadline: Option<tokio::time::Instant>,
     filters: Filters,
+    dropped: bool,
 }
 
 impl Subscription {
+    /// Whether it has ended because the reader was too slow.
+    pub fn was_dropped(&self) -> bool {
+        self.dropped
+    }
+
     /// The next event; `None` at `until`, or when the reader was too slow.
     pub async fn next(&mut self) -> Option<Arc<Event>> {
         if let Some(event) = self.past.pop_front() {
@@ -172,6 +179,7 @@ impl Subscription {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::debug!(%error, "a reader of events is dropped");
+                    self.dropped = true;
                     self.live = None;
                     return None;
                 }

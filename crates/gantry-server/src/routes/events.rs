@@ -31,9 +31,17 @@ async fn events(call: Call) -> Result<Response> {
     };
     let subscription = call.state.events.subscribe(query)?;
     let version = call.version;
-    let lines = stream::unfold(subscription, move |mut subscription| async move {
-        let event = subscription.next().await?;
-        Some((Ok(line(&event, version)), subscription))
+    let lines = stream::unfold(Some(subscription), move |subscription| async move {
+        let mut subscription = subscription?;
+        match subscription.next().await {
+            Some(event) => Some((Ok(line(&event, version)), Some(subscription))),
+            // The stream breaks off: the client sees that it is not all.
+            None if subscription.was_dropped() => {
+                let why = "the reader of events was too slow";
+                Some((Err(std::io::Error::other(why)), None))
+            }
+            None => None,
+        }
     });
     Ok(reply::stream(reply::JSON, lines))
 }
