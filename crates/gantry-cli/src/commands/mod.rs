@@ -113,6 +113,7 @@ pub(crate) const COMMANDS: &[&Command] = &[
     &image::pull::COMMAND,
     &image::ls::COMMAND,
     &image::rm::COMMAND,
+    &image::prune::COMMAND,
     &image::load::COMMAND,
     &image::save::COMMAND,
     &image::import::COMMAND,

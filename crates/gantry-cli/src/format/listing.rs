@@ -24,6 +24,11 @@ impl Listing {
         let format = format
             .map(|format| format.trim_matches(' '))
             .filter(|format| !format.is_empty());
+        if let Some(format) = format.filter(|_| self.go == CONTAINERS) {
+            let blank: Vec<Value> = self.fields.iter().map(blank).collect();
+            let text = self.parse(&unescape(format))?.render(&self.data(&blank));
+            text.map_err(|why| self.wrong(&why))?;
+        }
         match format {
             None | Some("table") => self.table(default),
             // COMPAT: a list's JSON is escaped for HTML, as Go does unless told otherwise.
@@ -33,7 +38,7 @@ impl Listing {
             }
             Some(format) => match format.strip_prefix("table ") {
                 Some(template) => self.table(template),
-                None => self.lines(&parse(&unescape(format))?),
+                None => self.lines(&self.parse(&unescape(format))?),
             },
         }
     }
@@ -50,8 +55,8 @@ impl Listing {
 
     fn table(&self, template: &str) -> Result<String, String> {
         let source = unescape(template.trim());
+        let template = self.parse(&source)?;
         let mut lines = vec![self.heading(&source)?];
-        let template = parse(&source)?;
         for row in &self.rows {
             let text = template.render(&self.data(row));
             let text = text.map_err(|why| self.wrong(&why))?;
@@ -100,7 +105,21 @@ impl Listing {
             }
             None => why.to_owned(),
         };
-        format!("failed to execute template: {why}")
+        format!("{}: {why}", self.failed("failed to execute template"))
+    }
+
+    /// COMPAT: of containers the client runs a template once more ahead, with words of its own where that fails.
+    fn failed(&self, words: &'static str) -> &'static str {
+        if self.go == CONTAINERS {
+            words
+        } else {
+            "template parsing error"
+        }
+    }
+
+    fn parse(&self, source: &str) -> Result<Template, String> {
+        Template::parse(source)
+            .map_err(|why| format!("{}: {why}", self.failed("failed to parse template")))
     }
 
     fn data(&self, row: &[Value]) -> Value {
@@ -114,16 +133,23 @@ impl Listing {
     }
 }
 
+/// Rows of this type have their template run once ahead.
+const CONTAINERS: &str = "*formatter.ContainerContext";
+
+/// A value to run a template with ahead of the true ones.
+fn blank((field, _): &(&str, &str)) -> Value {
+    match *field {
+        "Label" => Value::Function(Arc::new(|_| Ok(Value::String("".into())))),
+        _ => Value::String("".into()),
+    }
+}
+
 /// Templates that show a thing whole.
 const WHOLE: [&str; 2] = ["{{json .}}", "{{ json . }}"];
 
 /// `\t` and `\n` as people type them in a shell.
 fn unescape(format: &str) -> String {
     format.replace("\\t", "\t").replace("\\n", "\n")
-}
-
-fn parse(source: &str) -> Result<Template, String> {
-    Template::parse(source).map_err(|why| format!("failed to parse template: {why}"))
 }
 
 fn escaped(json: &str) -> String {

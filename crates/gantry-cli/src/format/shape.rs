@@ -363,6 +363,12 @@ pub(super) fn original(value: &Value) -> Option<Json> {
     KNOWN.with_borrow(|all| all.get(&address(value)?).map(|known| known.json.clone()))
 }
 
+/// Whether a value stands for a struct, not a map.
+pub(super) fn is_struct(value: &Value) -> bool {
+    let order = |known: &Known| known.order.is_some();
+    address(value).is_some_and(|at| KNOWN.with_borrow(|all| all.get(&at).is_some_and(order)))
+}
+
 /// Forgets all typed values.
 pub(crate) fn forget() {
     KNOWN.with_borrow_mut(|all| {

@@ -124,6 +124,28 @@ fn missing(source: &str, name: &str, key: &str, shape: Option<&'static Shape>) -
     format!("template: {name}:1:{at}: executing \"{name}\" at <{chain}.{key}>: {what}")
 }
 
+/// Whether an error is of a key that a map does not have: `... at <.Actor.Attributes.x>: map has no entry ...`.
+fn asks_a_map(why: &str, data: &Value) -> bool {
+    let chain = why
+        .split_once(" at <")
+        .and_then(|(_, rest)| rest.split_once(">: map has no entry"))
+        .and_then(|(chain, _)| chain.rsplit_once('.'));
+    let Some((chain, _)) = chain else {
+        return false;
+    };
+    let mut value = data.clone();
+    for name in chain.split('.').filter(|name| !name.is_empty()) {
+        let Value::Map(fields) = &value else {
+            return false;
+        };
+        let Some(next) = fields.get(name).cloned() else {
+            return false;
+        };
+        value = next;
+    }
+    matches!(value, Value::Map(_)) && !shape::is_struct(&value)
+}
+
 /// Actions that print nothing.
 const SILENT: [&str; 11] = [
     "if", "else", "end", "range", "with", "define", "template", "block", "break", "continue", "/*",
@@ -297,12 +319,26 @@ impl Template {
         data: &Value,
         shape: Option<&'static Shape>,
     ) -> std::result::Result<String, String> {
-        self.parsed
-            .execute_to_string(data)
-            .map_err(|error| match error {
-                TemplateError::MissingKey { key } => missing(&self.source, self.name, &key, shape),
-                error => error.to_string(),
+        let why = match self.parsed.execute_to_string(data) {
+            Ok(text) => return Ok(text),
+            Err(TemplateError::MissingKey { key }) => missing(&self.source, self.name, &key, shape),
+            Err(error) => error.to_string(),
+        };
+        // Of a map, unlike a struct, anything may be asked for.
+        if shape.is_none() || !asks_a_map(&why, data) {
+            return Err(why);
+        }
+        gotmpl_functions()
+            .missing_key(MissingKey::default())
+            .func("goprint", |args| {
+                string(match args.first() {
+                    None | Some(Value::Nil) => "<no value>".to_owned(),
+                    Some(value) => shape::printed(value),
+                })
             })
+            .parse(&with_printer(&self.source))
+            .and_then(|lenient| lenient.execute_to_string(data))
+            .map_err(|error| error.to_string())
     }
 }
 

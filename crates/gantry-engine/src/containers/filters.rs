@@ -148,16 +148,12 @@ impl<'a> ListFilters<'a> {
         let any = |name: &str, test: &dyn Fn(&str) -> bool| {
             !self.filters.contains(name) || self.filters.get(name).any(test)
         };
-        let mounts = || super::inspect::mount_points(record);
         let volume = |wanted: &str| {
-            mounts().iter().any(|mount| {
-                let source = if mount.name.is_empty() {
-                    &mount.source
-                } else {
-                    &mount.name
-                };
-                mount.destination == wanted || source == wanted
-            })
+            record
+                .mounts
+                .iter()
+                .any(|m| m.destination == wanted || m.source == wanted)
+                || record.volumes().any(|name| name == wanted)
         };
         let network = |wanted: &str| {
             let networks = self.containers.endpoints(record);

@@ -5,6 +5,7 @@ pub(super) mod import;
 pub(super) mod inspect;
 pub(super) mod load;
 pub(super) mod ls;
+pub(super) mod prune;
 pub(super) mod pull;
 pub(super) mod rm;
 pub(in crate::commands) mod save;
