@@ -23,6 +23,7 @@ const USAGE: &str = "Usage: cargo xtask bench [OPTIONS]
 
   --runs N             runs of each measure for each engine (20)
   --containers N       idle containers for the memory of one (30)
+  --crowd N            containers that Gantry runs at once for `ps` and the memory among many (500)
   --engine NAME=CMD    measure the engine that this client command talks to (repeatable)
   --alone              Gantry alone
   --steps              instead: where the time of a start goes, step by step
@@ -31,6 +32,7 @@ const USAGE: &str = "Usage: cargo xtask bench [OPTIONS]
 struct Options {
     runs: usize,
     containers: usize,
+    crowd: usize,
     engines: Vec<(String, String)>,
     alone: bool,
     steps: bool,
@@ -41,6 +43,7 @@ fn options(args: &[String]) -> Result<Options> {
     let mut options = Options {
         runs: 20,
         containers: 30,
+        crowd: 500,
         engines: Vec::new(),
         alone: false,
         steps: false,
@@ -52,6 +55,7 @@ fn options(args: &[String]) -> Result<Options> {
         match arg.as_str() {
             "--runs" => options.runs = value()?.parse::<usize>()?.max(1),
             "--containers" => options.containers = value()?.parse::<usize>()?.max(1),
+            "--crowd" => options.crowd = value()?.parse::<usize>()?.max(1),
             "--engine" => {
                 let (name, command) = value()?
                     .split_once('=')
@@ -146,6 +150,12 @@ fn measure(engines: &mut [Box<dyn Engine>], options: &Options) -> Result<Table> 
         eprintln!("{title} ...");
         table.times(title, alternate(engines, options.runs, words)?);
     }
+    eprintln!("exec, start and stop ...");
+    table.times("exec of true", execs(engines, options.runs)?);
+    table.times(
+        "start, then stop by its STOPSIGNAL",
+        starts_and_stops(engines, options.runs)?,
+    );
     eprintln!("daemon at rest ...");
     let rest: Vec<Option<u64>> = engines
         .iter()
@@ -158,6 +168,19 @@ fn measure(engines: &mut [Box<dyn Engine>], options: &Options) -> Result<Table> 
         idle.push(per_container(engine.as_ref(), *rest, options.containers)?);
     }
     table.amounts("per idle container, PSS", "KB", scaled(&idle, 1e3));
+    eprintln!("{} containers at once ...", options.crowd);
+    // Gantry alone: the others take minutes and gigabytes for it.
+    if let (Some(engine), Some(rest)) = (engines.first(), rest.first()) {
+        let (ps, each) = crowd(engine.as_ref(), *rest, options)?;
+        let count = options.crowd;
+        let others = engines.len() - 1;
+        let mut times = vec![Some(ps)];
+        times.resize_with(1 + others, || None);
+        table.times(&format!("ps with {count} containers running"), times);
+        let mut memory = vec![each.map(|bytes| bytes as f64 / 1e3)];
+        memory.resize(1 + others, None);
+        table.amounts(&format!("each of {count} containers, PSS"), "KB", memory);
+    }
     table.amounts(
         "programs on disk",
         "MB",
@@ -195,6 +218,99 @@ fn alternate(
         .into_iter()
         .map(|times| Some(Samples::new(times)))
         .collect())
+}
+
+/// The container in which `exec` is measured.
+const IDLE: &str = "gantry-bench-idle";
+/// The container that is started and stopped.
+const POLITE: &str = "gantry-bench-polite";
+
+/// Times of `exec` in a running container of each engine.
+fn execs(engines: &[Box<dyn Engine>], runs: usize) -> Result<Vec<Option<Samples>>> {
+    let start = [
+        "run",
+        "-d",
+        "--name",
+        IDLE,
+        "--network",
+        "none",
+        IMAGE,
+        "sleep",
+        "100000",
+    ];
+    for engine in engines {
+        engine::output(engine.client(&start))?;
+    }
+    let times = alternate(engines, runs, &["exec", IDLE, "true"]);
+    for engine in engines {
+        engine::output(engine.client(&["rm", "-f", IDLE]))?;
+    }
+    times
+}
+
+/// Times of a start and a stop together. In between is the time that the program takes to be ready for its signal, which
+/// does not count.
+fn starts_and_stops(engines: &[Box<dyn Engine>], runs: usize) -> Result<Vec<Option<Samples>>> {
+    let script = "trap 'exit 0' USR1; sleep 100000 & wait";
+    let create = [
+        "create",
+        "--name",
+        POLITE,
+        "--network",
+        "none",
+        "--stop-signal",
+        "USR1",
+        IMAGE,
+        "sh",
+        "-c",
+        script,
+    ];
+    for engine in engines {
+        engine::output(engine.client(&create))?;
+    }
+    let mut times: Vec<Vec<Duration>> = vec![Vec::new(); engines.len()];
+    for round in 0..=runs {
+        for (engine, times) in engines.iter().zip(&mut times) {
+            let start = engine::timed(engine.client(&["start", POLITE]))?;
+            std::thread::sleep(Duration::from_millis(50));
+            let stop = engine::timed(engine.client(&["stop", POLITE]))?;
+            if round > 0 {
+                times.push(start + stop);
+            }
+        }
+    }
+    for engine in engines {
+        engine::output(engine.client(&["rm", "-f", POLITE]))?;
+    }
+    Ok(times.into_iter().map(|t| Some(Samples::new(t))).collect())
+}
+
+/// `ps` among many running containers, and what each of them costs.
+fn crowd(
+    engine: &dyn Engine,
+    rest: Option<u64>,
+    options: &Options,
+) -> Result<(Samples, Option<u64>)> {
+    let mut ids = Vec::new();
+    let args = ["run", "-d", "--network", "none", IMAGE, "sleep", "100000"];
+    let started: Result<()> = (0..options.crowd).try_for_each(|_| {
+        ids.push(engine::output(engine.client(&args))?);
+        Ok(())
+    });
+    let measured = started.and_then(|()| {
+        std::thread::sleep(Duration::from_secs(2));
+        let memory = engine.memory()?;
+        let times: Result<Vec<Duration>> = (0..options.runs)
+            .map(|_| engine::timed(engine.client(&["ps"])))
+            .collect();
+        Ok((Samples::new(times?), memory))
+    });
+    remove(engine, &ids)?;
+    let (ps, memory) = measured?;
+    let each = memory
+        .zip(rest)
+        .map(|(with, rest)| with.saturating_sub(rest) / options.crowd as u64);
+    Ok((ps, each))
 }
 
 /// What one idle container costs in its supervision: all of the engine's processes, before and with containers.

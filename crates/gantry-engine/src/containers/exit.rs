@@ -110,7 +110,6 @@ impl Containers {
             let mut live = lock(&container.live);
             (live.pidfd, live.health) = (None, None);
         }
-        self.forget_waiting_execs(&container.id);
         {
             let (context, id) = (self.context.clone(), container.id.clone());
             if container.record().volumes().next().is_some() {
@@ -135,6 +134,7 @@ impl Containers {
             (record.clone(), delay)
         };
         drop(freezing);
+        self.forget_waiting_execs(&container.id);
         // A container with `--rm` is about to go: a daemon that dies first finds its exit, or its shim's end, again.
         if !record.host_config.auto_remove
             && let Err(error) = self.save_state(container)

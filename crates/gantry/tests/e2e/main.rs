@@ -25,4 +25,5 @@ mod run;
 mod states;
 mod streams;
 mod survival;
+mod traps;
 mod volumes;

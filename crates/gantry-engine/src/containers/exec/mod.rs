@@ -193,10 +193,21 @@ impl Containers {
             probe,
         };
         let exec = Exec::new(super::create::random_id(), note, Stage::Created);
+        // To its end, whoever waits for it: a note without an exec would stay.
+        let this = self.clone();
+        crate::to_the_end(async move { this.keep_exec(&container, exec).await }).await?
+    }
+
+    async fn keep_exec(&self, container: &Container, exec: Arc<Exec>) -> Result<String> {
         let (dir, written) = (self.exec_dir(&exec.id), exec.clone());
         crate::blocking(move || write_note(&dir, &written.note)).await??;
         self.execs.insert(exec.clone());
-        self.tell_exec(&container, &exec, "exec_create", true, &[]);
+        if !container.record().state.status.is_alive() {
+            // It has ended meanwhile, and what was known of it by then is cleared away.
+            self.exec_forget(&exec.id).await;
+            return Err(super::stop::not_running(&container.id));
+        }
+        self.tell_exec(container, &exec, "exec_create", true, &[]);
         Ok(exec.id.clone())
     }
 
@@ -350,7 +361,7 @@ impl Containers {
                 // It can never be started any more.
                 Stage::Created => self
                     .find(&exec.note.container)
-                    .is_ok_and(|c| !c.record().state.status.is_alive()),
+                    .map_or(true, |c| !c.record().state.status.is_alive()),
                 Stage::Starting | Stage::Running { .. } => false,
             });
             let dirs: Vec<PathBuf> = old.iter().map(|e| self.exec_dir(&e.id)).collect();

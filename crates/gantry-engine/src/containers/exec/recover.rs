@@ -36,7 +36,7 @@ impl Containers {
         let (Some(note), Some(container), Ok(found)) = (note, container, found) else {
             tracing::info!(exec = id, "an exec of no use any more is cleared away");
             let _ = crate::blocking(move || {
-                clear_lost(&dir);
+                end(&dir);
                 let _ = std::fs::remove_dir_all(dir);
             })
             .await;
@@ -87,6 +87,16 @@ fn look(dir: &Path) -> Looked {
             ago: Duration::ZERO,
         },
         _ => Looked::Waiting,
+    }
+}
+
+/// Ends an exec whose shim may live, and waits until it is gone: it writes into its folder to the last.
+fn end(dir: &Path) {
+    let running = shim_client::find(dir);
+    clear_lost(dir);
+    if let Ok(Found::Running { watch, .. }) = running {
+        let _ = watch.socket.set_read_timeout(Some(Duration::from_secs(5)));
+        let _ = watch.wait();
     }
 }
 
