@@ -177,16 +177,25 @@ impl Spawner {
         let lost = |e: io::Error| StartError::Lost(e.to_string());
         let bytes = postcard::to_stdvec(&request).map_err(|e| StartError::Lost(e.to_string()))?;
         let memfd = memfd(&bytes).map_err(lost)?;
-        let (reply, theirs) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(|e| lost(e.into()))?;
-        self.send(&memfd, &theirs, &fds).map_err(lost)?;
-        drop((theirs, fds, memfd));
-        let (answer, pidfd) = answer(&reply).map_err(lost)?;
+        let mut again = false;
+        let (answer, pidfd) = loop {
+            let (reply, theirs) = socketpair(
+                AddressFamily::UNIX,
+                SocketType::SEQPACKET,
+                SocketFlags::CLOEXEC,
+                None,
+            )
+            .map_err(|e| lost(e.into()))?;
+            let spawner = self.send(&memfd, &theirs, &fds).map_err(lost)?;
+            drop(theirs);
+            match answer(&reply) {
+                Ok(answered) => break answered,
+                // It died with the request in its hands: no shim has it, or that would have answered.
+                Err(_) if !again && self.has_ended(spawner) => again = true,
+                Err(error) => return Err(lost(error)),
+            }
+        };
+        drop((fds, memfd));
         match answer {
             Reply::Started {
                 pid,
@@ -222,17 +231,31 @@ impl Spawner {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Sends a request, to a new spawner when the old one is gone.
-    fn send(&self, memfd: &OwnedFd, reply: &OwnedFd, fds: &[OwnedFd]) -> io::Result<()> {
+    /// Whether the spawner with this PID is gone. One that is about to be has closed its sockets a moment before.
+    fn has_ended(&self, pid: u32) -> bool {
+        for _ in 0..50 {
+            let mut process = self.lock();
+            if process.child.id() != pid || !matches!(process.child.try_wait(), Ok(None)) {
+                return true;
+            }
+            drop(process);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        false
+    }
+
+    /// Sends a request, to a new spawner when the old one is gone; the PID of the one that has it.
+    fn send(&self, memfd: &OwnedFd, reply: &OwnedFd, fds: &[OwnedFd]) -> io::Result<u32> {
         let mut process = self.lock();
         if send(&process.socket, memfd, reply, fds).is_ok() {
-            return Ok(());
+            return Ok(process.child.id());
         }
         // Dead, or in the middle of a request that cannot be finished. The shims do not depend on it.
         let _ = process.child.kill();
         let _ = process.child.wait();
         *process = launch(&self.options.program)?;
-        send(&process.socket, memfd, reply, fds)
+        send(&process.socket, memfd, reply, fds)?;
+        Ok(process.child.id())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::kit::Place;
 use gantry_runtime::shim_client::{Found, find};
-use gantry_runtime::spawn::Streams;
+use gantry_runtime::spawn::{Spawner, SpawnerOptions, Streams};
 use libtest_mimic::Trial;
 use std::io::{BufRead, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -19,6 +19,7 @@ pub(crate) fn all() -> Vec<Trial> {
         Trial::test("a_client_that_never_reads_is_cut_off", stuck_client),
         Trial::test("clients_come_and_go", attach_later),
         Trial::test("a_silent_connection_holds_nothing_up", silent_connection),
+        Trial::test("a_spawner_that_dies_loses_no_request", spawner_dies),
     ]
 }
 
@@ -181,5 +182,28 @@ fn silent_connection() -> Outcome {
     assert!(before.elapsed() < Duration::from_secs(2));
     drop(silent);
     place.assert_gone();
+    Ok(())
+}
+
+/// A spawner that dies with requests in its hands is replaced, and none of them is lost.
+fn spawner_dies() -> Outcome {
+    let options = SpawnerOptions {
+        program: std::env::current_exe()?,
+        exec_root: "/run".into(),
+    };
+    let spawner = Spawner::launch(options)?;
+    for round in 0..40_u64 {
+        let pid = rustix::process::Pid::from_raw(spawner.pid() as i32).ok_or("no spawner")?;
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_micros(round * 40));
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+        });
+        let mut place = Place::new(&["sh", "-c", "exit 5"]);
+        let started = place.start_by(&spawner)?;
+        let exit = started.watch.wait()?.ok_or("no exit")?;
+        assert_eq!(exit.code, 5);
+        let _ = killer.join();
+        place.assert_gone();
+    }
     Ok(())
 }
