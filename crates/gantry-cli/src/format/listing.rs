@@ -55,14 +55,42 @@ impl Listing {
 
     fn table(&self, template: &str) -> Result<String, String> {
         let source = unescape(template.trim());
-        let template = self.parse(&source)?;
         let mut lines = vec![self.heading(&source)?];
+        if let Some(pieces) = self.plain(&source) {
+            let rows = self.rows.iter().map(|row| filled(&pieces, row));
+            lines.extend(rows.flat_map(|text| {
+                let lines: Vec<String> = text.split('\n').map(str::to_owned).collect();
+                lines
+            }));
+            return Ok(table(&lines));
+        }
+        let template = self.parse(&source)?;
         for row in &self.rows {
             let text = template.render(&self.data(row));
             let text = text.map_err(|why| self.wrong(&why))?;
             lines.extend(text.split('\n').map(str::to_owned));
         }
         Ok(table(&lines))
+    }
+
+    /// The pieces of a template that only puts texts of a row side by side, as the usual tables do: hundreds of rows are
+    /// filled in without the template engine.
+    fn plain<'a>(&self, source: &'a str) -> Option<Vec<Piece<'a>>> {
+        let mut pieces = Vec::new();
+        let mut rest = source;
+        while let Some((before, after)) = rest.split_once("{{") {
+            let (name, behind) = after.strip_prefix('.')?.split_once("}}")?;
+            let column = self.fields.iter().position(|(field, _)| *field == name)?;
+            let texts = |row: &Vec<Value>| matches!(row.get(column), Some(Value::String(_)));
+            if !self.rows.iter().all(texts) {
+                return None;
+            }
+            pieces.push(Piece::Text(before));
+            pieces.push(Piece::Column(column));
+            rest = behind;
+        }
+        pieces.push(Piece::Text(rest));
+        Some(pieces)
     }
 
     /// The template run over the headings; functions leave a heading alone.
@@ -131,6 +159,21 @@ impl Listing {
                 .collect(),
         ))
     }
+}
+
+/// A part of a template without functions.
+#[derive(Debug)]
+enum Piece<'a> {
+    Text(&'a str),
+    Column(usize),
+}
+
+fn filled(pieces: &[Piece<'_>], row: &[Value]) -> String {
+    let texts = pieces.iter().map(|piece| match piece {
+        Piece::Text(text) => text,
+        Piece::Column(at) => row.get(*at).and_then(Value::as_str).unwrap_or_default(),
+    });
+    texts.collect()
 }
 
 /// Rows of this type have their template run once ahead.

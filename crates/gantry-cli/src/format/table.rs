@@ -14,13 +14,14 @@ pub(crate) fn table_of(lines: &[String], narrowest: usize) -> String {
         .iter()
         .map(|line| line.split('\t').collect())
         .collect();
+    let widths = widths(&cells);
     let mut out = String::new();
-    for (at, row) in cells.iter().enumerate() {
+    for (row, widths) in cells.iter().zip(&widths) {
         for (column, cell) in row.iter().enumerate() {
             out.push_str(cell);
-            if column + 1 < row.len() {
-                let width = column_width(&cells, at, column).max(narrowest);
-                out.extend(std::iter::repeat_n(' ', width - cell.chars().count()));
+            if let Some(width) = widths.get(column) {
+                let room = (*width + GAP).max(narrowest) - cell.chars().count();
+                out.extend(std::iter::repeat_n(' ', room));
             }
         }
         out.push('\n');
@@ -28,15 +29,26 @@ pub(crate) fn table_of(lines: &[String], narrowest: usize) -> String {
     out
 }
 
-/// A column is as wide as its widest cell among the neighbouring lines that have it.
-fn column_width(cells: &[Vec<&str>], at: usize, column: usize) -> usize {
-    let has = |row: &&Vec<&str>| row.len() > column + 1;
-    let above = cells[..at].iter().rev().take_while(has);
-    let below = cells[at..].iter().take_while(has);
-    let widest = above
-        .chain(below)
-        .map(|row| row[column].chars().count())
-        .max()
-        .unwrap_or(0);
-    widest + GAP
+/// The widths of each line's columns: one is as wide as its widest cell among the neighbouring lines that have it.
+fn widths(cells: &[Vec<&str>]) -> Vec<Vec<usize>> {
+    let mut widths: Vec<Vec<usize>> = Vec::with_capacity(cells.len());
+    // Downwards, each line knows the widest so far; upwards, that of the last one goes to all.
+    for row in cells {
+        let above = widths.last().map_or(&[][..], Vec::as_slice);
+        let columns = &row[..row.len().saturating_sub(1)];
+        let own = columns.iter().enumerate().map(|(column, cell)| {
+            let width = cell.chars().count();
+            above.get(column).map_or(width, |other| width.max(*other))
+        });
+        widths.push(own.collect());
+    }
+    for at in (1..widths.len()).rev() {
+        let (above, below) = widths.split_at_mut(at);
+        if let (Some(above), Some(below)) = (above.last_mut(), below.first()) {
+            for (width, other) in above.iter_mut().zip(below) {
+                *width = (*width).max(*other);
+            }
+        }
+    }
+    widths
 }

@@ -8,6 +8,7 @@ use gantry_api::container::{ContainerSummary, PortSummary, SummaryHostConfig, Su
 use gantry_api::filter::Filters;
 use gantry_store::snapshots::Base;
 use jiff::Timestamp;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What is listed.
@@ -21,6 +22,10 @@ pub struct ListOptions {
     pub filters: Filters,
 }
 
+/// What images the names stand for, looked up once a list.
+#[derive(Debug, Default)]
+struct ImageNames(HashMap<String, Option<String>>);
+
 impl Containers {
     /// Lists containers.
     pub async fn list(self: &Arc<Self>, options: ListOptions) -> Result<Vec<ContainerSummary>> {
@@ -31,40 +36,58 @@ impl Containers {
     fn list_blocking(&self, options: &ListOptions) -> Result<Vec<ContainerSummary>> {
         let filters = ListFilters::new(&options.filters, self)?;
         let every = options.all || options.limit > 0 || filters.wants_all();
-        let mut records: Vec<Record> = self.all().iter().map(|c| c.snapshot()).collect();
-        records.sort_by_key(|record| std::cmp::Reverse(record.created));
+        let mut containers: Vec<_> = self
+            .all()
+            .into_iter()
+            .map(|container| {
+                let created = container.record().created;
+                (created, container)
+            })
+            .collect();
+        containers.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
         let limit = usize::try_from(options.limit)
             .ok()
             .filter(|n| *n > 0)
             .unwrap_or(usize::MAX);
-        let shown = records
-            .iter()
-            .filter(|r| {
-                every
-                    || matches!(
-                        r.state.status,
-                        Status::Running | Status::Paused | Status::Restarting
-                    )
-            })
-            .filter(|r| filters.matches(r))
-            .take(limit);
-        Ok(shown
-            .map(|record| self.summary(record, options.size))
-            .collect())
+        let mut names = ImageNames::default();
+        let mut list = Vec::new();
+        for (_, container) in &containers {
+            if list.len() == limit {
+                break;
+            }
+            // Not a copy, unless its files are looked through: hundreds of records are large.
+            let record = container.record();
+            let alive = matches!(
+                record.state.status,
+                Status::Running | Status::Paused | Status::Restarting
+            );
+            if !(every || alive) || !filters.matches(&record) {
+                continue;
+            }
+            let mut summary = self.summary(&record, &mut names);
+            if options.size {
+                let copy = record.clone();
+                drop(record);
+                let (writable, all) = self.sizes(&copy);
+                summary.size_rw = Some(writable).filter(|n| *n != 0);
+                summary.size_root_fs = Some(all);
+            }
+            list.push(summary);
+        }
+        Ok(list)
     }
 
-    fn summary(&self, record: &Record, size: bool) -> ContainerSummary {
-        let sizes = size.then(|| self.sizes(record));
+    fn summary(&self, record: &Record, names: &mut ImageNames) -> ContainerSummary {
         ContainerSummary {
             id: record.id.clone(),
             names: vec![format!("/{}", record.name)],
-            image: self.image_name(record),
+            image: self.image_name(record, names),
             image_id: record.image_id.clone(),
             command: command_line(&record.command()),
             created: record.created.as_second(),
             ports: ports(record),
-            size_rw: sizes.map(|s| s.0).filter(|n| *n != 0),
-            size_root_fs: sizes.map(|s| s.1),
+            size_rw: None,
+            size_root_fs: None,
             labels: record.config.labels.clone().unwrap_or_default(),
             state: record.state.status.word().to_owned(),
             status: status_line(record, Timestamp::now()),
@@ -80,13 +103,17 @@ impl Containers {
     }
 
     /// The name that the image was asked for by, or its ID where that name is another image's by now.
-    fn image_name(&self, record: &Record) -> String {
+    fn image_name(&self, record: &Record, names: &mut ImageNames) -> String {
         let asked = &record.config.image;
         if asked.is_empty() {
             return record.host_config.gantry_rootfs.clone();
         }
-        match self.context.store.images.find(asked) {
-            Ok(Some(image)) if image.id.as_str() == record.image_id => asked.clone(),
+        let found = names.0.entry(asked.clone()).or_insert_with(|| {
+            let found = self.context.store.images.find(asked);
+            found.ok().flatten().map(|image| image.id.to_string())
+        });
+        match found {
+            Some(id) if *id == record.image_id => asked.clone(),
             _ => record.image_id.clone(),
         }
     }

@@ -263,5 +263,10 @@ impl Drop for PidFile {
 fn same_program(pid: u32) -> bool {
     let name = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let other = name(&pid.to_string());
-    !other.is_empty() && other == name("self")
+    // One that was killed and that nobody has waited for has its name, but holds nothing any more.
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let ended = state
+        .rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']));
+    !other.is_empty() && other == name("self") && !ended
 }

@@ -106,7 +106,7 @@ pub(super) struct Summary {
 #[serde(rename_all = "PascalCase", default)]
 struct Networks {
     #[serde(deserialize_with = "or_default")]
-    networks: BTreeMap<String, Json>,
+    networks: BTreeMap<String, serde::de::IgnoredAny>,
 }
 
 const FIELDS: &[(&str, &str)] = &[
