@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct CreateVolume {
     pub name: String,
     pub driver: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_opts: Option<Map>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Map>,
 }
 

@@ -102,10 +102,11 @@ impl Cx {
         match command.args.check(args.len()) {
             None => Ok(args),
             Some(wrong) => {
-                let verb = if matches!(command.args, Count::AtLeast(_)) {
-                    "See"
-                } else {
-                    "Run"
+                let verb = match command.args {
+                    Count::AtLeast(_) => "See",
+                    // COMPAT: Docker's client has a letter too many here.
+                    Count::AtMost(_) => "SRun",
+                    _ => "Run",
                 };
                 Err(Failure::new(format!(
                     "{}: '{full}' {wrong}\n\nUsage:  {full} {}\n\n{verb} '{full} --help' for more information",

@@ -82,7 +82,12 @@ fn dispatch(program: String, words: Vec<String>) -> Outcome {
     if !is_group {
         return run(program, globals, noun, rest);
     }
-    if rest.first().is_none_or(is_help) {
+    // COMPAT: unasked for, the help of a group goes to stderr.
+    if rest.is_empty() {
+        eprint!("{}", overview::group(&program, &noun));
+        return Ok(0);
+    }
+    if rest.first().is_some_and(is_help) {
         print!("{}", overview::group(&program, &noun));
         return Ok(0);
     }

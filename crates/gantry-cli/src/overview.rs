@@ -50,7 +50,8 @@ fn row(text: &mut String, name: &str, about: &str) {
 
 /// What a command does, in one line.
 fn short(command: &Command) -> &'static str {
-    command.about.lines().next().unwrap_or_default()
+    let line = command.about.lines().next().unwrap_or_default();
+    line.split(". ").next().unwrap_or_default()
 }
 
 /// The name without its noun, if it has one.
@@ -125,9 +126,16 @@ pub(crate) fn unknown(program: &str, called: &str) -> String {
         );
     }
     match called.split_once(' ') {
-        Some((noun, _)) => format!(
-            "{program}: unknown command: {program} {called}\n\nUsage:  {program} {noun}\n\nRun '{program} {noun} --help' for more information"
-        ),
+        Some((noun, _)) => {
+            // COMPAT: Docker's groups do not agree on what their usage is.
+            let usage = match noun {
+                "volume" => "volume COMMAND",
+                other => other,
+            };
+            format!(
+                "{program}: unknown command: {program} {called}\n\nUsage:  {program} {usage}\n\nRun '{program} {noun} --help' for more information"
+            )
+        }
         None => format!(
             "{program}: unknown command: {program} {called}\n\nRun '{program} --help' for more information"
         ),

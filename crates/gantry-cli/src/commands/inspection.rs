@@ -88,7 +88,10 @@ fn render(template: &Template, kind: Kind, raw: &RawValue) -> Result<String, Str
     if kind == Kind::Image {
         leave_out_empty(&mut json["Config"]);
     }
-    template.render_typed(&json, shape).or_else(|_| {
+    template.render_typed(&json, shape).or_else(|why| {
+        if kind == Kind::Volume {
+            return Err(why);
+        }
         let json: serde_json::Value =
             serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
         template.render(&from_json(&json, ""))

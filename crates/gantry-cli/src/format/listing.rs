@@ -55,6 +55,7 @@ impl Listing {
 
     fn table(&self, template: &str) -> Result<String, String> {
         let source = unescape(template.trim());
+        let template = self.parse(&source)?;
         let mut lines = vec![self.heading(&source)?];
         if let Some(pieces) = self.plain(&source) {
             let rows = self.rows.iter().map(|row| filled(&pieces, row));
@@ -64,7 +65,6 @@ impl Listing {
             }));
             return Ok(table(&lines));
         }
-        let template = self.parse(&source)?;
         for row in &self.rows {
             let text = template.render(&self.data(row));
             let text = text.map_err(|why| self.wrong(&why))?;

@@ -257,7 +257,7 @@ static NETWORK_SETTINGS: Shape = Shape {
 
 /// What `volume inspect` shows.
 pub(crate) static VOLUME: Shape = Shape {
-    go: "*volume.Volume",
+    go: "volume.Volume",
     fields: &[
         same("CreatedAt", Of::Text),
         same("Driver", Of::Text),

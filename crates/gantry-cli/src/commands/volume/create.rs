@@ -30,8 +30,8 @@ flags! {
     }
 }
 
-fn map(items: Vec<(String, String)>) -> Map {
-    items.into_iter().collect()
+fn map(items: Vec<(String, String)>) -> Option<Map> {
+    (!items.is_empty()).then(|| items.into_iter().collect())
 }
 
 fn run(cx: &Cx) -> Outcome {
@@ -41,8 +41,8 @@ fn run(cx: &Cx) -> Outcome {
     let body = CreateVolume {
         name: name.clone(),
         driver: flags.driver,
-        driver_opts: Some(map(flags.opt.items)),
-        labels: Some(map(flags.label.items)),
+        driver_opts: map(flags.opt.items),
+        labels: map(flags.label.items),
     };
     talk(cx, async |client| {
         let call = client.post("/volumes/create").body(&body)?;
