@@ -39,13 +39,9 @@ fn failed(step: impl Into<String>, error: impl std::fmt::Display) -> StartError 
 
 /// The descriptors of a request, in the order of their indexes.
 #[derive(Debug, Default)]
-pub(crate) struct Fds(Vec<OwnedFd>);
+struct Fds(Vec<OwnedFd>);
 
 impl Fds {
-    pub(crate) fn into_inner(self) -> Vec<OwnedFd> {
-        self.0
-    }
-
     fn add(&mut self, fd: impl Into<OwnedFd>) -> usize {
         self.0.push(fd.into());
         self.0.len() - 1
@@ -450,7 +446,25 @@ fn access_time_cleared(attributes: u64) -> u64 {
     }
 }
 
-pub(crate) fn mount_plan(mount: &Mount, fds: &mut Fds) -> Result<MountPlan, StartError> {
+/// A mount of the spec's kind on its own, not attached anywhere yet, and whether it is a directory's.
+pub(crate) fn detached(mount: &Mount) -> Result<(OwnedFd, bool), StartError> {
+    let mut fds = Fds::default();
+    let plan = mount_plan(mount, &mut fds)?;
+    let nothing = || refuse("a mount of the control groups cannot be made later");
+    match plan.what {
+        Mounted::Bind { is_dir, .. } => Ok((fds.0.pop().ok_or_else(nothing)?, is_dir)),
+        Mounted::New {
+            kind,
+            source,
+            options,
+        } => crate::init::new_file_system(&kind, &source, &options, plan.attributes)
+            .map(|made| (made, true))
+            .map_err(|e| failed(format!("mount {}", plan.destination), e)),
+        Mounted::Cgroup { .. } => Err(nothing()),
+    }
+}
+
+fn mount_plan(mount: &Mount, fds: &mut Fds) -> Result<MountPlan, StartError> {
     let mut plan = MountPlan {
         destination: mount.destination().display().to_string(),
         what: Mounted::Cgroup { read_only: false },

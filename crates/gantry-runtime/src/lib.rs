@@ -14,7 +14,7 @@ pub mod capabilities;
 pub mod cgroup;
 mod compile;
 mod init;
-pub mod live_mount;
+pub mod live_mounts;
 pub mod log;
 pub mod pid1;
 mod plan;

@@ -58,10 +58,10 @@ impl View {
 }
 
 /// Runs work on a thread that shares neither root nor working directory with others, nor what `more` says.
-pub(crate) fn apart<T: Send>(
+pub(crate) fn apart<T: Send, E: From<io::Error> + Send>(
     more: UnshareFlags,
-    work: impl FnOnce() -> io::Result<T> + Send,
-) -> io::Result<T> {
+    work: impl FnOnce() -> Result<T, E> + Send,
+) -> Result<T, E> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
             sys::unshare(UnshareFlags::FS | more)?;
@@ -73,7 +73,7 @@ pub(crate) fn apart<T: Send>(
 }
 
 /// The root of a mount alone, without what is mounted on it.
-fn without_mounts(root: impl AsFd) -> io::Result<OwnedFd> {
+pub(crate) fn without_mounts(root: impl AsFd) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
@@ -92,13 +92,13 @@ pub fn of_process(pid: u32) -> io::Result<View> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let tree = rustix::fs::open(path("root"), flags, Mode::empty())?;
     let (inner, root) = (namespace.as_fd(), tree.as_fd());
-    let bare = apart(UnshareFlags::empty(), || {
+    let bare: io::Result<_> = apart(UnshareFlags::empty(), || {
         rustix::thread::move_into_link_name_space(inner, Some(LinkNameSpaceType::Mount))?;
         without_mounts(root)
-    })?;
+    });
     Ok(View {
         tree,
-        bare: Some(bare),
+        bare: Some(bare?),
         _namespace: Some(namespace),
     })
 }
@@ -121,7 +121,7 @@ pub fn of_layers(rootfs: OwnedFd, mounts: &[Mount]) -> io::Result<View> {
             sources.push((source, mount));
         }
     }
-    let (bare, namespace) = apart(UnshareFlags::NEWNS, || {
+    let made: io::Result<_> = apart(UnshareFlags::NEWNS, || {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let namespace = rustix::fs::open("/proc/thread-self/ns/mnt", flags, Mode::empty())?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
@@ -138,7 +138,8 @@ pub fn of_layers(rootfs: OwnedFd, mounts: &[Mount]) -> io::Result<View> {
             put(root, source.as_fd(), &mount.destination)?;
         }
         Ok((bare, namespace))
-    })?;
+    });
+    let (bare, namespace) = made?;
     Ok(View {
         tree: rootfs,
         bare: Some(bare),

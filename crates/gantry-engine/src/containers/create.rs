@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::volumes::populate;
 use gantry_api::container::{ContainerConfig, CreateBody, CreateResponse};
 use gantry_store::snapshots::Base;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 pub(crate) const NAME_PATTERN: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
@@ -132,6 +132,7 @@ impl Containers {
             endpoint: None,
             endpoint_id: String::new(),
             mounts,
+            mounts_before: None,
             restart_count: 0,
             id: id.clone(),
         };
@@ -172,7 +173,7 @@ impl Containers {
     fn keep_with_volumes(&self, mut record: Record, name: Option<&str>) -> Result<()> {
         let id = record.id.clone();
         let kept = self
-            .take_volumes(&mut record)
+            .take_volumes(&mut record, &[])
             .and_then(|()| self.keep(record, name));
         if kept.is_err() {
             self.context.volumes.release(&id, true);
@@ -180,10 +181,10 @@ impl Containers {
         kept
     }
 
-    /// Makes the volumes that are not there, and notes that the container uses them.
-    pub(super) fn take_volumes(&self, record: &mut Record) -> Result<()> {
+    /// Makes the volumes that are not there, and notes that the container uses them; not those that it has already.
+    pub(super) fn take_volumes(&self, record: &mut Record, has: &[MountRecord]) -> Result<()> {
         let driver = record.host_config.volume_driver.clone();
-        for mount in &mut record.mounts {
+        for mount in record.mounts.iter_mut().filter(|m| !has.contains(m)) {
             let Some(volume) = &mut mount.volume else {
                 continue;
             };
@@ -209,24 +210,32 @@ impl Containers {
 
     /// Fills new volumes with what the image has at their places.
     fn fill_volumes(&self, record: &Record) -> Result<()> {
-        let copied = |m: &&MountRecord| {
-            m.volume
-                .as_ref()
-                .is_some_and(|v| v.copy_up && v.subpath.is_empty())
-        };
-        let mut rootfs = None;
-        for mount in record.mounts.iter().filter(copied) {
-            let Some(volume) = &mount.volume else {
+        let rootfs = || Ok(self.context.store.snapshots.mount(&record.id, true)?);
+        let filled = self.fill(&record.id, &record.mounts, rootfs);
+        self.context.volumes.unuse(&record.id);
+        filled
+    }
+
+    /// Fills those of the volumes that are new, from a file system that is asked for when there is one. They are in use
+    /// afterwards.
+    pub(super) fn fill(
+        &self,
+        id: &str,
+        mounts: &[MountRecord],
+        rootfs: impl Fn() -> Result<OwnedFd>,
+    ) -> Result<()> {
+        let mut made = None;
+        for mount in mounts {
+            let volume = mount.volume.as_ref();
+            let Some(volume) = volume.filter(|v| v.copy_up && v.subpath.is_empty()) else {
                 continue;
             };
-            let rootfs = match &rootfs {
+            let rootfs = match &made {
                 Some(rootfs) => rootfs,
-                None => rootfs.insert(self.context.store.snapshots.mount(&record.id, true)?),
+                None => made.insert(rootfs()?),
             };
-            let folder = self.context.volumes.use_for(&volume.name, &record.id)?;
-            let filled = populate::copy_up(rootfs.as_fd(), &mount.destination, &folder);
-            self.context.volumes.unuse(&record.id);
-            filled?;
+            let folder = self.context.volumes.use_for(&volume.name, id)?;
+            populate::copy_up(rootfs.as_fd(), &mount.destination, &folder)?;
         }
         Ok(())
     }

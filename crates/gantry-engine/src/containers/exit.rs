@@ -1,6 +1,6 @@
 //! Watching over a running container: its shim tells the exit, or dies without a word.
 
-use super::record::Record;
+use super::record::{MountRecord, Record};
 use super::transition::Operation;
 use super::{Container, Containers, lock, restart};
 use gantry_runtime::cgroup::Cgroup;
@@ -179,12 +179,16 @@ impl Containers {
 
     /// Tells that a container's volumes are used, or no more.
     pub(super) fn tell_volumes(&self, record: &Record, action: &str) {
-        for mount in &record.mounts {
+        self.tell_mounts(&record.id, &record.mounts, action);
+    }
+
+    pub(super) fn tell_mounts(&self, id: &str, mounts: &[MountRecord], action: &str) {
+        for mount in mounts {
             let Some(volume) = &mount.volume else {
                 continue;
             };
             let writes = if mount.read_only { "false" } else { "true" };
-            let mut attributes = vec![("container", record.id.as_str())];
+            let mut attributes = vec![("container", id)];
             if action == "mount" {
                 attributes.extend([
                     ("destination", mount.destination.as_str()),

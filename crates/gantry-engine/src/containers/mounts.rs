@@ -52,6 +52,47 @@ pub(super) fn parse(
     Ok(mounts)
 }
 
+/// Takes mounts out of a record, and others in.
+pub(super) fn change(record: &mut Record, coming: &[Mount], remove: &[String]) -> Result<()> {
+    for destination in remove {
+        let destination = clean(destination);
+        if !has(&record.mounts, &destination) {
+            return Err(Error::invalid(format!(
+                "the container has no mount at {destination}"
+            )));
+        }
+        record.mounts.retain(|m| m.destination != destination);
+        let host = &mut record.host_config;
+        let other = |text: &str| clean(text) != destination;
+        if let Some(mounts) = &mut host.mounts {
+            mounts.retain(|m| other(&m.target));
+            host.mounts.take_if(|mounts| mounts.is_empty());
+        }
+        if let Some(binds) = &mut host.binds {
+            binds.retain(|text| bind(text).is_ok_and(|m| m.destination != destination));
+            host.binds.take_if(|binds| binds.is_empty());
+        }
+        if let Some(tmpfs) = &mut host.tmpfs {
+            tmpfs.retain(|target, _| other(target));
+            host.tmpfs.take_if(|tmpfs| tmpfs.is_empty());
+        }
+        if let Some(volumes) = &mut record.config.volumes {
+            volumes.retain(|path, _| other(path));
+            record.config.volumes.take_if(|volumes| volumes.is_empty());
+        }
+    }
+    for mount in coming {
+        add(&mut record.mounts, from_mount(mount)?)?;
+        let mounts = record.host_config.mounts.get_or_insert_default();
+        mounts.push(mount.clone());
+    }
+    if !coming.is_empty() {
+        let mounts = &mut record.mounts;
+        mounts.sort_by(|a, b| a.destination.cmp(&b.destination));
+    }
+    Ok(())
+}
+
 fn has(mounts: &[MountRecord], destination: &str) -> bool {
     mounts.iter().any(|m| m.destination == destination)
 }

@@ -96,6 +96,13 @@ pub struct MountRecord {
     pub volume: Option<VolumeUse>,
 }
 
+/// The mounts before a change that is under way: a daemon that dies has the next one finish it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MountsBefore {
+    pub mounts: Vec<MountRecord>,
+    pub host_config: HostConfig,
+}
+
 /// A volume's part of a mount.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct VolumeUse {
@@ -162,6 +169,9 @@ pub struct Record {
     #[serde(skip)]
     pub endpoint_id: String,
     pub mounts: Vec<MountRecord>,
+    /// `mounts` are not yet those of the running container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mounts_before: Option<Box<MountsBefore>>,
     #[serde(skip)]
     pub restart_count: i64,
 }
@@ -169,8 +179,11 @@ pub struct Record {
 impl Record {
     /// Names of the volumes that it uses.
     pub fn volumes(&self) -> impl Iterator<Item = &str> {
-        let volumes = self.mounts.iter().filter_map(|m| m.volume.as_ref());
-        volumes.map(|volume| volume.name.as_str())
+        let before = self.mounts_before.iter().flat_map(|b| &b.mounts);
+        let mounts = self.mounts.iter().chain(before);
+        mounts
+            .filter_map(|m| m.volume.as_ref())
+            .map(|volume| volume.name.as_str())
     }
 
     /// The program and its arguments: entrypoint, then command.

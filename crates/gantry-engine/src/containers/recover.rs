@@ -73,6 +73,7 @@ impl Containers {
             if status.is_alive() || run_dir.exists() {
                 self.take_up(&container, &run_dir).await;
             }
+            self.finish_mounts(&container).await;
             let record = container.snapshot();
             if !(restart::wanted_at_start(&record) || record.state.status == Status::Restarting) {
                 continue;

@@ -199,9 +199,7 @@ impl Containers {
         let context = &self.context;
         // In the run directory, which is in memory on most machines: they are written anew at each start.
         let files = etc::write(&context.run_dir(&record.id), record, &context.settings)?;
-        for mount in &record.mounts {
-            super::live_mounts::make_source(mount)?;
-        }
+        make_sources(&record.mounts)?;
         steps.done("files in /etc");
         let (mounts, held) = self.with_volumes(&record.mounts, &record.id)?;
         let mut input = self.spec_input(record, rootfs.as_fd(), &files, netns.is_some())?;
@@ -357,6 +355,20 @@ impl Containers {
         }
         self.context.released.note(&endpoint.host_link);
     }
+}
+
+/// Makes the folders of `-v` that are not there.
+pub(super) fn make_sources(mounts: &[MountRecord]) -> Result<()> {
+    for mount in mounts.iter().filter(|m| m.create_source) {
+        match std::fs::create_dir_all(&mount.source) {
+            Err(error) if !std::path::Path::new(&mount.source).exists() => {
+                let what = format!("error while creating mount source path '{}'", mount.source);
+                return Err(Error::caused(&what, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Docker's words for an endpoint that could not be made.

@@ -1,4 +1,5 @@
-//! `update`: limits and restart policy of a container, at once where it runs; and, beyond Docker, more of its record.
+//! `update`: limits and restart policy of a container, at once where it runs; and, beyond Docker, its mounts and more of
+//! its record.
 //!
 //! The kernel comes first: when it refuses a limit, all are as before and the record is not touched; when the record
 //! cannot be written, the kernel gets the old limits back.
@@ -63,6 +64,8 @@ impl Containers {
         let mut after = before.clone();
         merge(&mut after.host_config, asked).map_err(wrap)?;
         apply(&mut after, changes).map_err(wrap)?;
+        let (add, remove) = (&changes.mounts, &changes.mounts_remove);
+        super::mounts::change(&mut after, add, remove).map_err(wrap)?;
         let (old, new) = (
             spec::limits(&before.host_config)?,
             spec::limits(&after.host_config)?,
@@ -78,48 +81,26 @@ impl Containers {
                 return Err(wrap(Error::caused("cannot change the limits", error)));
             }
         }
-        let mounted = {
-            let (this, container) = (self.clone(), container.clone());
-            let (mut record, changes) = (after.clone(), changes.clone());
-            let changed = crate::blocking(move || {
-                let change = this.change_mounts(&container, &mut record, &changes)?;
-                Ok::<_, Error>((record, change))
-            })
-            .await?;
-            match changed {
-                Ok((record, change)) => {
-                    after = record;
-                    Ok(change)
-                }
-                Err(error) => Err(error),
-            }
+        let changed = if after.mounts == before.mounts {
+            self.save(&after)
+        } else {
+            self.change_mounts(container, &before, &mut after).await
         };
-        let saved = mounted.and_then(|change| match self.save(&after) {
-            Ok(()) => Ok(change),
-            Err(error) => {
-                self.change_mounts_back(container, &after, &change);
-                Err(error)
-            }
-        });
-        let change = match saved {
-            Ok(change) => change,
-            Err(error) => {
-                if live {
-                    let cgroup = self.cgroup(container);
-                    let restored = crate::blocking(move || cgroup.update(&new, &old)).await?;
-                    if let Err(error) = restored {
-                        tracing::warn!(container = %id, %error, "cannot put old limits back");
-                    }
+        if let Err(error) = changed {
+            if live {
+                let cgroup = self.cgroup(container);
+                let restored = crate::blocking(move || cgroup.update(&new, &old)).await?;
+                if let Err(error) = restored {
+                    tracing::warn!(container = %id, %error, "cannot put old limits back");
                 }
-                return Err(wrap(error));
             }
-        };
-        self.change_of_mounts_recorded(&after, &change);
+            return Err(wrap(error));
+        }
         {
             let mut record = container.record();
-            record.mounts = after.mounts;
             record.host_config = after.host_config;
             record.config = after.config;
+            record.mounts = after.mounts;
         }
         self.context.tell(&container.snapshot(), "update", &[]);
         Ok(())

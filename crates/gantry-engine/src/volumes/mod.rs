@@ -92,7 +92,7 @@ impl Volumes {
             let owned = |kept: &Kept| {
                 let owner = kept.made_for.as_ref();
                 let uses = |c: &Record| c.volumes().any(|used| used == name);
-                owner.is_none_or(|id| containers.iter().any(|c| c.id == *id || uses(c)))
+                owner.is_none_or(|_| containers.iter().any(uses))
             };
             match kept {
                 Some(kept) if owned(&kept) && root.join(&name).is_dir() => {
@@ -281,33 +281,45 @@ impl Volumes {
         }
     }
 
-    /// A container that stays uses this volume no more.
-    pub(crate) fn leave(&self, name: &str, container: &str) {
-        let mut all = self.lock();
-        let Some(entry) = all.get_mut(name) else {
-            return;
-        };
-        entry.users.remove(container);
-        if entry.running.remove(container) && entry.running.is_empty() {
-            self.unmount(name, entry);
-        }
-        if entry.kept.made_for.as_deref() == Some(container) {
-            entry.kept.made_for = None;
-            if let Err(error) = self.save(name, &entry.kept) {
-                tracing::warn!(volume = name, %error, "cannot record that a volume stays");
-            }
-        }
-    }
-
     /// Says who uses a volume before a container goes: anonymous volumes that are to stay are nobody's from now on, so
     /// that a daemon that dies in between does not take them for left over.
     pub(crate) fn keep_without(&self, container: &str) {
+        self.keep_some_without(container, |_| true);
+    }
+
+    /// The same for some of them.
+    pub(crate) fn keep_some_without(&self, container: &str, which: impl Fn(&str) -> bool) {
         for (name, entry) in self.lock().iter_mut() {
-            if entry.kept.made_for.as_deref() == Some(container) {
+            if entry.kept.made_for.as_deref() == Some(container) && which(name) {
                 entry.kept.made_for = None;
                 if let Err(error) = self.save(name, &entry.kept) {
                     tracing::warn!(volume = name, %error, "cannot record that a volume stays");
                 }
+            }
+        }
+    }
+
+    /// A container has no other volumes than these any more. One that was only made for it and never came to be used is
+    /// removed.
+    pub(crate) fn settle(&self, container: &str, used: &BTreeSet<String>) {
+        let mut unused = Vec::new();
+        for (name, entry) in self.lock().iter_mut() {
+            if used.contains(name) {
+                continue;
+            }
+            if entry.running.remove(container) && entry.running.is_empty() {
+                self.unmount(name, entry);
+            }
+            if entry.users.remove(container)
+                && entry.users.is_empty()
+                && entry.kept.made_for.as_deref() == Some(container)
+            {
+                unused.push(name.clone());
+            }
+        }
+        for name in unused {
+            if let Err(error) = self.remove(&name, false) {
+                tracing::warn!(volume = name, %error, "cannot remove an anonymous volume");
             }
         }
     }
@@ -636,6 +648,24 @@ mod tests {
         let again = volumes.remove(&name, false).unwrap_err();
         assert_eq!(again.message, "get data: no such volume");
         volumes.remove(&name, true).unwrap();
+    }
+
+    #[test]
+    fn a_container_that_has_others_than_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let volumes = open(dir.path());
+        let take = |name: &str| volumes.take(named(name), "c1").unwrap().0;
+        let (old, new, tried, stays) = (take("old"), take("new"), take(""), take(""));
+        volumes.keep_some_without("c1", |name| name == stays);
+        volumes.settle("c1", &BTreeSet::from([new.clone()]));
+        volumes.remove(&old, false).unwrap();
+        assert!(volumes.remove(&new, false).is_err(), "it is in use");
+        assert!(volumes.inspect(&tried).is_err(), "nobody ever had it");
+        assert!(volumes.inspect(&stays).is_ok(), "somebody's data");
+        volumes.release("c1", true);
+        assert!(volumes.inspect(&stays).is_ok());
+        drop(volumes);
+        assert!(open(dir.path()).inspect(&stays).is_ok());
     }
 
     #[test]

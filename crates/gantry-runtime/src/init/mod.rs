@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 pub(crate) use join::{Joining, run as join};
+pub(crate) use mounts::{new_file_system, put};
 
 /// What the shim gives to the first process.
 #[derive(Debug)]

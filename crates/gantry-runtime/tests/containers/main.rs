@@ -6,6 +6,7 @@ mod confinement;
 mod cost;
 mod exec;
 mod kit;
+mod live_mounts;
 mod process;
 mod streams;
 mod survival;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     trials.extend(streams::all());
     trials.extend(confinement::all());
     trials.extend(exec::all());
+    trials.extend(live_mounts::all());
     trials.extend(cost::all());
     trials.extend(survival::all());
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);

@@ -17,6 +17,7 @@ mod health;
 mod images;
 mod live_mounts;
 mod logs;
+mod mount_changes;
 mod network;
 mod processes;
 mod recovery;

@@ -23,6 +23,7 @@ fn record(policy: &str, retries: i64) -> Record {
         endpoint: None,
         endpoint_id: String::new(),
         mounts: Vec::new(),
+        mounts_before: None,
         restart_count: 0,
     }
 }

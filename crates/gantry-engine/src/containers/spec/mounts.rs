@@ -104,6 +104,7 @@ fn defaults(input: &SpecInput<'_>) -> Vec<Mount> {
     list
 }
 
+/// A mount of the user as the spec has it.
 pub(crate) fn of_user(record: &MountRecord) -> Mount {
     match record.kind {
         MountKind::Tmpfs => {
