@@ -127,6 +127,13 @@ impl Container {
         self.record().clone()
     }
 
+    /// Whether its first process is there at this moment, whatever has been noted.
+    fn has_process(&self) -> bool {
+        use std::os::fd::AsFd as _;
+        let there = |fd: &OwnedFd| gantry_runtime::signal::send(fd.as_fd(), 0).is_ok();
+        lock(&self.live).pidfd.as_ref().is_some_and(there)
+    }
+
     /// Whether processes of it are there, for who waits for their end.
     pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()

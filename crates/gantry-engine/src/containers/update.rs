@@ -74,9 +74,9 @@ impl Containers {
         if live {
             let (cgroup, from, to) = (self.cgroup(container), old.clone(), new.clone());
             let updated = crate::blocking(move || cgroup.update(&from, &to)).await?;
-            // What has ended meanwhile gets the new limits at its next start.
+            // What has ended meanwhile gets the new limits at its next start, also when its exit is not noted yet.
             if let Err(error) = updated
-                && container.record().state.status.is_alive()
+                && container.has_process()
             {
                 return Err(wrap(Error::caused("cannot change the limits", error)));
             }
