@@ -2,10 +2,12 @@
 
 use serde_json::value::RawValue;
 
-use crate::client::{Answered, Client, encode};
+use crate::client::{Answered, Client, encode, talk};
+use crate::commands::Command;
 use crate::commands::each::container;
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
+use crate::flags::flags;
 use crate::format::shape::{CONTAINER, IMAGE, VOLUME};
 use crate::format::{Template, from_json, indented};
 
@@ -40,6 +42,33 @@ pub(super) async fn fetch(
                 .await
         }
     }
+}
+
+flags! {
+    struct InspectFlags {
+        /// Format output using a custom template:
+        ///
+        /// 'json':             Print in JSON format
+        ///
+        /// 'TEMPLATE':         Print output using the given Go template.
+        format: Option<String> = "format" short "f";
+    }
+}
+
+/// `image inspect`, `volume inspect`: objects of one kind.
+pub(super) fn inspect(cx: &Cx, command: &Command, kind: Kind) -> Outcome {
+    let mut flags = InspectFlags::default();
+    let names = cx.read(command, &mut [&mut flags])?;
+    talk(cx, async |client| {
+        let (mut found, mut wrong) = (Vec::new(), Vec::new());
+        for name in &names {
+            match fetch(&client, kind, name, false).await {
+                Ok(one) => found.push((kind, one)),
+                Err(error) => wrong.push(error.to_string()),
+            }
+        }
+        show(cx, flags.format.as_deref(), &found, wrong)
+    })
 }
 
 /// Shows what was found by `format`, then tells what was not.

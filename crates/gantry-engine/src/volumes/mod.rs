@@ -8,6 +8,9 @@
 mod options;
 pub(crate) mod populate;
 
+#[cfg(test)]
+mod tests;
+
 use crate::containers::record::Record;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
@@ -46,6 +49,8 @@ struct Entry {
     users: BTreeSet<String>,
     /// Containers that have it and run.
     running: BTreeSet<String>,
+    /// Who mounts or unmounts its file system holds this, and not the table of all.
+    mounting: Arc<Mutex<()>>,
 }
 
 impl Entry {
@@ -54,6 +59,7 @@ impl Entry {
             kept,
             users: BTreeSet::new(),
             running: BTreeSet::new(),
+            mounting: Arc::default(),
         }
     }
 
@@ -302,13 +308,13 @@ impl Volumes {
     /// A container has no other volumes than these any more. One that was only made for it and never came to be used is
     /// removed.
     pub(crate) fn settle(&self, container: &str, used: &BTreeSet<String>) {
-        let mut unused = Vec::new();
+        let (mut unused, mut free) = (Vec::new(), Vec::new());
         for (name, entry) in self.lock().iter_mut() {
             if used.contains(name) {
                 continue;
             }
             if entry.running.remove(container) && entry.running.is_empty() {
-                self.unmount(name, entry);
+                free.push(name.clone());
             }
             if entry.users.remove(container)
                 && entry.users.is_empty()
@@ -317,6 +323,8 @@ impl Volumes {
                 unused.push(name.clone());
             }
         }
+        free.iter()
+            .for_each(|name| self.bring_in_line_or_warn(name));
         for name in unused {
             if let Err(error) = self.remove(&name, false) {
                 tracing::warn!(volume = name, %error, "cannot remove an anonymous volume");
@@ -326,33 +334,69 @@ impl Volumes {
 
     /// Makes a volume's files ready for a container that starts, and tells where they are.
     pub(crate) fn use_for(&self, name: &str, container: &str) -> Result<PathBuf> {
-        let mut all = self.lock();
-        let entry = all.get_mut(name).ok_or_else(|| missing(name))?;
+        let place = {
+            let mut all = self.lock();
+            let entry = all.get_mut(name).ok_or_else(|| missing(name))?;
+            entry.running.insert(container.to_owned());
+            options::place(entry.kept.options.as_ref())
+        };
+        if let Err(error) = self.bring_in_line(name) {
+            if let Some(entry) = self.lock().get_mut(name) {
+                entry.running.remove(container);
+            }
+            return Err(error);
+        }
+        Ok(match place {
+            Place::Bound(path) => path,
+            _ => self.folder(name),
+        })
+    }
+
+    /// A container that has ended uses no volume's files any more.
+    pub(crate) fn unuse(&self, container: &str) {
+        let mut free = Vec::new();
+        for (name, entry) in self.lock().iter_mut() {
+            if entry.running.remove(container) && entry.running.is_empty() {
+                free.push(name.clone());
+            }
+        }
+        free.iter()
+            .for_each(|name| self.bring_in_line_or_warn(name));
+    }
+
+    fn bring_in_line_or_warn(&self, name: &str) {
+        if let Err(error) = self.bring_in_line(name) {
+            tracing::warn!(volume = name, %error, "a volume's file system stays as it is");
+        }
+    }
+
+    /// Mounts the file system of a volume that is used, or takes it away from one that is not. A server that does not
+    /// answer holds up who uses this volume, and nobody else.
+    fn bring_in_line(&self, name: &str) -> Result<()> {
+        let known = |entry: &Entry| {
+            let place = options::place(entry.kept.options.as_ref());
+            (entry.mounting.clone(), place)
+        };
+        let found = self.lock().get(name).map(known);
+        let Some((mounting, place @ Place::Mounted { .. })) = found else {
+            return Ok(());
+        };
+        let _turn = mounting
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let folder = self.folder(name);
-        let place = options::place(entry.kept.options.as_ref());
-        if matches!(place, Place::Mounted { .. }) && !is_mount(&folder) {
-            options::mount(&place, &folder).map_err(|e| Error {
+        let used = self.lock().get(name).is_some_and(|e| !e.running.is_empty());
+        match (used, is_mount(&folder)) {
+            (true, false) => options::mount(&place, &folder).map_err(|e| Error {
                 message: format!(
                     "error while mounting volume '{}': {}",
                     folder.display(),
                     e.message
                 ),
                 ..e
-            })?;
-        }
-        entry.running.insert(container.to_owned());
-        Ok(match place {
-            Place::Bound(path) => path,
-            _ => folder,
-        })
-    }
-
-    /// A container that has ended uses no volume's files any more.
-    pub(crate) fn unuse(&self, container: &str) {
-        for (name, entry) in self.lock().iter_mut() {
-            if entry.running.remove(container) && entry.running.is_empty() {
-                self.unmount(name, entry);
-            }
+            }),
+            (false, true) => options::unmount(&folder),
+            _ => Ok(()),
         }
     }
 
@@ -362,11 +406,11 @@ impl Volumes {
             options::place(entry.kept.options.as_ref()),
             Place::Mounted { .. }
         );
-        if own && is_mount(&folder) {
-            let flags = rustix::mount::UnmountFlags::DETACH;
-            if let Err(error) = rustix::mount::unmount(&folder, flags) {
-                tracing::warn!(volume = name, %error, "cannot unmount a volume");
-            }
+        if own
+            && is_mount(&folder)
+            && let Err(error) = options::unmount(&folder)
+        {
+            tracing::warn!(volume = name, %error, "cannot unmount a volume");
         }
     }
 
@@ -583,13 +627,12 @@ fn discard(folder: &Path, tmp: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
-/// Whether something is mounted on a folder: it is on another device than its parent.
+/// Whether something is mounted on a folder. No server is asked for that.
 fn is_mount(folder: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev()).ok();
-    folder
-        .parent()
-        .is_some_and(|parent| device(parent) != device(folder))
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    statx(CWD, folder, flags, StatxFlags::empty())
+        .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Bytes of all files below a folder, each counted once (Docker's `directory.Size`).
@@ -610,118 +653,4 @@ fn size_of(folder: &Path) -> u64 {
         }
     }
     size
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(dir: &Path) -> Volumes {
-        let store = Arc::new(Store::open(dir).unwrap());
-        Volumes::open(dir, store, Arc::new(Events::new()), &[]).unwrap()
-    }
-
-    fn named(name: &str) -> CreateVolume {
-        CreateVolume {
-            name: name.into(),
-            ..CreateVolume::default()
-        }
-    }
-
-    #[test]
-    fn used_volumes_stay_and_anonymous_ones_go_with_their_container() {
-        let dir = tempfile::tempdir().unwrap();
-        let volumes = open(dir.path());
-        let (name, folder) = volumes.take(named("data"), "c1").unwrap();
-        assert!(folder.is_dir());
-        let (anonymous, hidden) = volumes.take(named(""), "c1").unwrap();
-        volumes.take(named(&anonymous), "c2").unwrap();
-        let refused = volumes.remove(&name, true).unwrap_err();
-        assert_eq!(refused.message, "remove data: volume is in use - [c1]");
-        volumes.release("c1", true);
-        assert!(hidden.is_dir(), "another container has it");
-        volumes.release("c2", true);
-        assert!(!hidden.exists());
-        assert!(folder.is_dir(), "a named volume stays");
-        volumes.remove(&name, false).unwrap();
-        assert!(!folder.exists());
-        let again = volumes.remove(&name, false).unwrap_err();
-        assert_eq!(again.message, "get data: no such volume");
-        volumes.remove(&name, true).unwrap();
-    }
-
-    #[test]
-    fn a_container_that_has_others_than_before() {
-        let dir = tempfile::tempdir().unwrap();
-        let volumes = open(dir.path());
-        let take = |name: &str| volumes.take(named(name), "c1").unwrap().0;
-        let (old, new, tried, stays) = (take("old"), take("new"), take(""), take(""));
-        volumes.keep_some_without("c1", |name| name == stays);
-        volumes.settle("c1", &BTreeSet::from([new.clone()]));
-        volumes.remove(&old, false).unwrap();
-        assert!(volumes.remove(&new, false).is_err(), "it is in use");
-        assert!(volumes.inspect(&tried).is_err(), "nobody ever had it");
-        assert!(volumes.inspect(&stays).is_ok(), "somebody's data");
-        volumes.release("c1", true);
-        assert!(volumes.inspect(&stays).is_ok());
-        drop(volumes);
-        assert!(open(dir.path()).inspect(&stays).is_ok());
-    }
-
-    #[test]
-    fn the_next_daemon_knows_them_and_clears_up() {
-        let dir = tempfile::tempdir().unwrap();
-        let volumes = open(dir.path());
-        volumes.create(named("kept")).unwrap();
-        // Its container was never recorded.
-        let (orphan, folder) = volumes.take(named(""), "never").unwrap();
-        let (stays, _) = volumes.take(named(""), "gone").unwrap();
-        volumes.keep_without("gone");
-        // A removal that was cut off, and a creation.
-        volumes.create(named("half")).unwrap();
-        std::fs::remove_dir_all(dir.path().join("volumes/half")).unwrap();
-        // Somebody's data.
-        std::fs::create_dir_all(dir.path().join("volumes/foreign/_data")).unwrap();
-        drop(volumes);
-        let volumes = open(dir.path());
-        let names: Vec<String> = volumes
-            .list(&Filters::default())
-            .unwrap()
-            .volumes
-            .into_iter()
-            .map(|v| v.name)
-            .collect();
-        let mut expected = vec!["foreign".to_owned(), "kept".to_owned(), stays];
-        expected.sort();
-        assert_eq!(names, expected);
-        assert!(!folder.exists(), "{orphan} is nobody's");
-    }
-
-    #[test]
-    fn names() {
-        let dir = tempfile::tempdir().unwrap();
-        let volumes = open(dir.path());
-        for (name, words) in [
-            (
-                "x",
-                "create x: volume name is too short, names should be at least two alphanumeric characters",
-            ),
-            (
-                "../../etc",
-                "includes invalid characters for a local volume name",
-            ),
-            ("a/b", "includes invalid characters for a local volume name"),
-        ] {
-            let refused = volumes.create(named(name)).unwrap_err();
-            assert!(refused.message.contains(words), "{}", refused.message);
-        }
-        let other = CreateVolume {
-            driver: "nonsense".into(),
-            ..named("ok")
-        };
-        assert_eq!(
-            volumes.create(other).unwrap_err().message,
-            "create ok: error looking up volume plugin nonsense: plugin \"nonsense\" not found"
-        );
-    }
 }

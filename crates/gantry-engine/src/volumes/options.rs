@@ -109,6 +109,12 @@ pub(super) fn mount(place: &Place, folder: &Path) -> Result<()> {
         .map_err(|e| words(&std::io::Error::from(e)))
 }
 
+/// Takes the file system away from a volume's folder; what still uses it keeps it.
+pub(super) fn unmount(folder: &Path) -> Result<()> {
+    rustix::mount::unmount(folder, rustix::mount::UnmountFlags::DETACH)
+        .map_err(|e| Error::caused(&format!("cannot unmount {}", folder.display()), e))
+}
+
 /// `addr=NAME` with the address: the kernel knows no names.
 fn with_address(data: &str) -> Result<String> {
     let mut parts: Vec<String> = Vec::new();

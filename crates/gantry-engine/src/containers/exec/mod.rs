@@ -336,18 +336,26 @@ impl Containers {
     pub(super) fn forget_waiting_execs(&self, container: &str) {
         let waiting =
             |e: &Exec| e.note.container == container && matches!(e.stage(), Stage::Created);
-        for exec in self.execs.take(waiting) {
-            let _ = std::fs::remove_dir_all(self.exec_dir(&exec.id));
-        }
+        self.remove_exec_dirs(&self.execs.take(waiting));
     }
 
     /// Drops the execs of a container that goes away.
     pub(super) fn forget_execs(&self, container: &str) {
-        for exec in self.execs.take(|e| e.note.container == container) {
-            // One that still ends has its folder removed when it has.
-            if !matches!(exec.stage(), Stage::Running { .. } | Stage::Starting) {
-                let _ = std::fs::remove_dir_all(self.exec_dir(&exec.id));
-            }
+        let mut gone = self.execs.take(|e| e.note.container == container);
+        // One that still ends has its folder removed when it has.
+        gone.retain(|exec| !matches!(exec.stage(), Stage::Running { .. } | Stage::Starting));
+        self.remove_exec_dirs(&gone);
+    }
+
+    /// Removes the folders of execs that are known no more; nobody has to wait for it.
+    fn remove_exec_dirs(&self, execs: &[Arc<Exec>]) {
+        let dirs: Vec<PathBuf> = execs.iter().map(|e| self.exec_dir(&e.id)).collect();
+        if !dirs.is_empty() {
+            tokio::task::spawn_blocking(move || {
+                dirs.iter().for_each(|dir| {
+                    let _ = std::fs::remove_dir_all(dir);
+                });
+            });
         }
     }
 
@@ -364,13 +372,7 @@ impl Containers {
                     .map_or(true, |c| !c.record().state.status.is_alive()),
                 Stage::Starting | Stage::Running { .. } => false,
             });
-            let dirs: Vec<PathBuf> = old.iter().map(|e| self.exec_dir(&e.id)).collect();
-            let removal = crate::blocking(move || {
-                dirs.iter().for_each(|dir| {
-                    let _ = std::fs::remove_dir_all(dir);
-                });
-            });
-            let _ = removal.await;
+            self.remove_exec_dirs(&old);
         }
     }
 }

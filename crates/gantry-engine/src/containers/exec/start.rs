@@ -53,8 +53,12 @@ impl Containers {
         self.exec_check(id)?;
         let exec = self.find_exec(id)?;
         let container = self.find(&exec.note.container)?;
-        exec.take_turn()?;
         let options = &exec.note.options;
+        let keys = DetachKeys::parse(match options.detach_keys.as_str() {
+            "" => "ctrl-p,ctrl-q",
+            keys => keys,
+        })?;
+        exec.take_turn()?;
         let streams = Streams {
             stdin: options.attach_stdin,
             stdout: options.attach_stdout,
@@ -67,18 +71,11 @@ impl Containers {
             let (ours, socket) =
                 pair.map_err(|e| exec.failed_with(126, Error::caused("cannot make a socket", e)))?;
             attached.push(Attached { socket, streams });
-            let keys = match options.detach_keys.as_str() {
-                "" => "ctrl-p,ctrl-q",
-                keys => keys,
-            };
             stream = Some(AttachStream {
                 replay: None,
                 tty: options.tty,
                 socket: ours,
-                detach: match options.tty && streams.stdin {
-                    true => Some(DetachKeys::parse(keys)?),
-                    false => None,
-                },
+                detach: (options.tty && streams.stdin).then_some(keys),
             });
         }
         self.tell_exec(&container, &exec, "exec_start", true, &[]);
