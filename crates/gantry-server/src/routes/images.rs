@@ -5,16 +5,16 @@ use crate::error::{ApiError, Result};
 use crate::progress;
 use crate::reply::{self, Response};
 use crate::router::{Route, route};
+use crate::upload;
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use gantry_api::go::json;
 use gantry_api::system::AuthConfig;
 use gantry_engine::Engine;
-use gantry_engine::images::{Archive, ImportRequest, ListOptions, PullRequest};
+use gantry_engine::images::{ImportRequest, ListOptions, PullRequest};
 use http::{Method, StatusCode};
 use tokio::sync::mpsc;
-use tokio_util::io::{StreamReader, SyncIoBridge};
 
 /// Lines of progress that wait for a slow client.
 const LINES: usize = 64;
@@ -80,8 +80,15 @@ async fn create(call: Call) -> Result<Response> {
         changes: call.query.all("changes").map(str::to_owned).collect(),
         platform: text("platform"),
     };
-    let archive = archive(call);
-    let work = async move { images.import(request, archive, sender).await };
+    let (archive, mut feeder) = upload::start(call.into_stream());
+    let work = async move {
+        let import = images.import(request, Box::new(archive), sender);
+        let done = feeder.while_working(import).await;
+        if done.is_err() {
+            feeder.drain().await;
+        }
+        done
+    };
     progress::respond(lines, work).await
 }
 
@@ -89,15 +96,16 @@ async fn load(call: Call) -> Result<Response> {
     let images = call.state.images.clone();
     let quiet = call.query.truth_or("quiet", true);
     let (sender, lines) = mpsc::channel(LINES);
-    let archive = archive(call);
-    let work = async move { images.load(archive, quiet, sender).await };
+    let (archive, mut feeder) = upload::start(call.into_stream());
+    let work = async move {
+        let load = images.load(Box::new(archive), quiet, sender);
+        let done = feeder.while_working(load).await;
+        if done.is_err() {
+            feeder.drain().await;
+        }
+        done
+    };
     progress::respond(lines, work).await
-}
-
-/// The body as an archive to be read on a thread that may block.
-fn archive(call: Call) -> Archive {
-    let reader = StreamReader::new(Box::pin(call.into_stream()));
-    Box::new(SyncIoBridge::new(reader))
 }
 
 /// A pull's reference: the tag parameter may be a digest.
