@@ -4,7 +4,7 @@
 //! configurations) are kept in memory until the end tells what they are for.
 
 use crate::layers::{Expected, Layer, decoder};
-use crate::{At, Result, Store, StoreError};
+use crate::{Result, Store, StoreError};
 use gantry_oci::config::{History, ImageConfig, RootFs};
 use gantry_oci::manifest::{Descriptor, ImageIndex, ImageManifest, Manifest};
 use gantry_oci::{Digest, Reference, media_type};
@@ -397,22 +397,9 @@ pub fn save(
         let config = store.blobs.read(id)?;
         let mut layers = Vec::new();
         for diff_id in &image.diff_ids {
-            let layer = store.layers.get(diff_id)?;
-            let layer = layer.ok_or_else(|| {
-                StoreError::NotFound(format!("layer {diff_id} is not in the store"))
-            })?;
-            let mut blob = store.blobs.open_blob(&layer.blob)?;
-            let mut magic = [0_u8; 4];
-            let n = blob
-                .read(&mut magic)
-                .at("cannot read", &store.blobs.path(&layer.blob))?;
-            layers.push(descriptor(
-                media_type::layer_of(&magic[..n]),
-                layer.blob.clone(),
-                layer.blob_size,
-            ));
-            io::Seek::rewind(&mut blob).at("cannot read", &store.blobs.path(&layer.blob))?;
-            archive.blob(&layer.blob, layer.blob_size, &mut blob)?;
+            let size = store.layers.tar_size(diff_id)?;
+            layers.push(descriptor(media_type::OCI_LAYER, diff_id.clone(), size));
+            archive.layer(store, diff_id, size)?;
         }
         archive.blob(id, config.len() as u64, &mut &config[..])?;
         let manifest = json(&ImageManifest {
@@ -505,6 +492,27 @@ impl<W: Write> Saved<W> {
         }
         self.written.push(digest.clone());
         self.append(&format!("blobs/sha256/{}", digest.hex()), size, content)
+    }
+
+    /// A layer's tar, which is not compressed.
+    fn layer(&mut self, store: &Store, diff_id: &Digest, size: u64) -> Result<()> {
+        if self.written.contains(diff_id) {
+            return Ok(());
+        }
+        self.written.push(diff_id.clone());
+        let path = format!("blobs/sha256/{}", diff_id.hex());
+        let mut header = Header::new_ustar();
+        header.set_path(&path).map_err(unwritable)?;
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        header.set_cksum();
+        let to = self.tar.get_mut();
+        to.write_all(header.as_bytes()).map_err(unwritable)?;
+        store.layers.write_tar(diff_id, to)?;
+        let padding = size.wrapping_neg() % 512;
+        to.write_all(&[0; 512][..padding as usize])
+            .map_err(unwritable)
     }
 
     fn file(&mut self, path: &str, bytes: &[u8]) -> Result<()> {

@@ -1,27 +1,32 @@
 //! What a start finds that no record names is removed; what a record names and is not there is forgotten.
 
-use crate::{At, Result, Store};
+use crate::layers::Layers;
+use crate::{Result, Store};
+use gantry_oci::Digest;
 use std::collections::HashSet;
 
-/// Brings records and files together.
-pub(crate) fn collect(store: &Store) -> Result<()> {
-    let layers = store.layers.all()?;
-    let named: HashSet<&str> = layers.iter().map(|(diff_id, _)| diff_id.hex()).collect();
-    for name in store.layers.on_disk()? {
-        // What has no layer's name is somebody else's.
-        let Ok(diff_id) = gantry_oci::Digest::from_hex(&name) else {
-            continue;
-        };
-        if !named.contains(name.as_str()) {
-            tracing::info!(layer = name, "a layer without a record is removed");
-            let _ = std::fs::remove_dir_all(store.layers.path(&diff_id));
+/// Forgets layers that are not there any more, or not what they were. Before images are read, which need them.
+pub(crate) fn forget_lost_layers(layers: &Layers) -> Result<()> {
+    for (diff_id, _) in layers.all()? {
+        if !layers.is_there(&diff_id)? {
+            tracing::warn!(layer = %diff_id, "a layer's files are gone: its record is removed");
+            layers.remove(&diff_id)?;
         }
     }
-    for (diff_id, _) in &layers {
-        let place = store.layers.path(diff_id);
-        if !place.try_exists().at("cannot read", &place)? {
-            tracing::warn!(layer = %diff_id, "a layer's files are gone: its record is removed");
-            store.layers.remove(diff_id)?;
+    for diff_id in layers.broken_by_a_power_cut()? {
+        layers.remove(&diff_id)?;
+    }
+    Ok(())
+}
+
+/// Removes what no record names.
+pub(crate) fn collect(store: &Store) -> Result<()> {
+    let layers = store.layers.all()?;
+    let named: HashSet<&Digest> = layers.iter().map(|(diff_id, _)| diff_id).collect();
+    for (place, diff_id) in store.layers.on_disk()? {
+        if !named.contains(&diff_id) {
+            tracing::info!(layer = %diff_id, "a layer without a record is removed");
+            let _ = std::fs::remove_dir_all(&place);
         }
     }
     let mut used: HashSet<String> = store
@@ -45,5 +50,8 @@ pub(crate) fn collect(store: &Store) -> Result<()> {
             store.blobs.remove(&blob)?;
         }
     }
-    store.images.collect_layers()
+    store.layers.remove_partial(false)?;
+    store.images.collect_layers()?;
+    store.layers.settle();
+    Ok(())
 }

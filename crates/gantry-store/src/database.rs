@@ -11,6 +11,14 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS record (kind TEXT, id TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS layer (
         diff_id TEXT PRIMARY KEY, blob TEXT NOT NULL, size INTEGER NOT NULL, blob_size INTEGER NOT NULL) WITHOUT ROWID;
+    -- boot: under which boot of the machine it was written; empty once it is on the disk for certain.
+    CREATE TABLE IF NOT EXISTS layer_tar (diff_id TEXT PRIMARY KEY, tar_size INTEGER NOT NULL, boot TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS layer_blob (
+        diff_id TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL, media_type TEXT NOT NULL,
+        UNIQUE (diff_id, digest));
+    CREATE INDEX IF NOT EXISTS layer_of_blob ON layer_blob (digest);
+    CREATE TABLE IF NOT EXISTS blob_source (
+        digest TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (digest, repository)) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS image (id TEXT PRIMARY KEY, last_tagged INTEGER) WITHOUT ROWID;
     -- Both tags and name@digest.
     CREATE TABLE IF NOT EXISTS reference (name TEXT PRIMARY KEY, image TEXT NOT NULL) WITHOUT ROWID;

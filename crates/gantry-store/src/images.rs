@@ -139,7 +139,7 @@ impl Images {
         }
         let mut size = 0;
         for diff_id in &diff_ids {
-            let layer = self.layers.get(diff_id)?;
+            let layer = self.layers.find(diff_id)?;
             size += layer
                 .ok_or_else(|| {
                     StoreError::NotFound(format!("layer {diff_id} is not in the store"))
@@ -310,12 +310,9 @@ impl Images {
         Ok(removed)
     }
 
-    /// Removes the layers that no image and no container uses; nothing while a lease is held.
+    /// Removes the layers that no image and no container uses, and no lease protects.
     pub fn collect_layers(&self) -> Result<()> {
         let held = self.layers.hold();
-        if *held > 0 {
-            return Ok(());
-        }
         let mut used: HashSet<Digest> = self
             .table()
             .images
@@ -331,7 +328,7 @@ impl Images {
         }
         let mut trees = Vec::new();
         for (diff_id, _) in self.layers.all()? {
-            if !used.contains(&diff_id) {
+            if !used.contains(&diff_id) && !held.protect(&diff_id) {
                 trees.extend(self.layers.remove(&diff_id)?);
             }
         }

@@ -8,7 +8,9 @@
 //! lock                           held by the daemon (flock)
 //! gantry.db                      SQLite: records, images, references, layers, snapshots
 //! image/                         an OCI layout: oci-layout, index.json, blobs/sha256/<hex>
-//! layers/overlay2/l/<hex>/       an unpacked layer, named by its diff ID
+//! partial/<hex>                  blobs that have come in part
+//! layers/l/<hex>/                an unpacked layer, named by its diff ID
+//! layers/r/<hex>/                its recipe, by which its tar is written again
 //! layers/overlay2/c/<id>/        a container's writable layer: upper, work
 //! layers/overlay2/init/          the mount points that every container has, the lowest layer of all
 //! tmp/                           what is being written; emptied by each start
@@ -57,6 +59,9 @@ pub enum StoreError {
     /// Foreign bytes are broken or hostile (tar, manifest, archive).
     #[error("{0}")]
     Invalid(String),
+    /// What was being read broke off: the same may come whole another time.
+    #[error("{0}")]
+    Interrupted(String),
     #[error("{0}")]
     NotFound(String),
     #[error("{0}")]
@@ -84,6 +89,15 @@ impl<T, E: Into<std::io::Error>> At<T> for std::result::Result<T, E> {
     }
 }
 
+/// What may be chosen of a store.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Keep the compressed blobs of layers, so that the folder `image` is a whole OCI layout.
+    pub keep_blobs: bool,
+    /// What tells one boot of the machine from another, instead of the kernel's own.
+    pub boot_id: Option<String>,
+}
+
 /// The store below one data root. Share it by `Arc`; every method takes `&self` and may block.
 #[derive(Debug)]
 pub struct Store {
@@ -100,18 +114,30 @@ impl Store {
     /// Opens or makes the store; locks it (a second daemon gets [`StoreError::Locked`]) and removes what an
     /// interrupted write left behind.
     pub fn open(root: &Path) -> Result<Self> {
+        Self::open_with(root, &Options::default())
+    }
+
+    /// Like [`Store::open`], with choices.
+    pub fn open_with(root: &Path, options: &Options) -> Result<Self> {
         make_root(root)?;
         let lock = lock(root)?;
         let tmp = root.join("tmp");
         if tmp.exists() {
             std::fs::remove_dir_all(&tmp).at("cannot empty", &tmp)?;
         }
-        for private in [&tmp, &root.join("image"), &root.join("layers")] {
+        let private = ["tmp", "image", "layers", "partial"];
+        for private in &private.map(|name| root.join(name)) {
             make_private(private)?;
         }
         let database = Arc::new(database::Database::open(&root.join("gantry.db"))?);
         let blobs = Arc::new(blobs::Blobs::open(root)?);
-        let layers = Arc::new(layers::Layers::open(root, blobs.clone(), database.clone())?);
+        let layers = Arc::new(layers::Layers::open(
+            root,
+            blobs.clone(),
+            database.clone(),
+            options,
+        )?);
+        collect::forget_lost_layers(&layers)?;
         let snapshots = overlay::Overlay::open(
             &root.join("layers/overlay2"),
             database.clone(),

@@ -96,7 +96,7 @@ impl Overlay {
             Base::Directory(dir) => return vec![dir.clone()],
             Base::Layers(layers) => layers.iter().rev(),
         };
-        let mut lowers: Vec<PathBuf> = layers.map(|l| self.dir.join("l").join(l.hex())).collect();
+        let mut lowers: Vec<PathBuf> = layers.map(|l| self.layers.path(l)).collect();
         lowers.push(self.dir.join("init"));
         // The same layer twice in an image: overlay refuses it, and the lower one is hidden anyway.
         let mut seen = HashSet::new();
@@ -141,7 +141,7 @@ impl Driver for Overlay {
             let _held = self.layers.hold();
             if let Base::Layers(layers) = base {
                 for diff_id in layers {
-                    self.layers.get(diff_id)?.ok_or_else(|| {
+                    self.layers.find(diff_id)?.ok_or_else(|| {
                         StoreError::NotFound(format!("layer {diff_id} is not in the store"))
                     })?;
                 }

@@ -2,9 +2,10 @@
 //!
 //! Every path is resolved by openat2 with RESOLVE_IN_ROOT below the layer's root, whatever links the archive has made.
 
+use crate::layers::Recorder;
 use crate::overlay::{is_whiteout, make_opaque, make_whiteout};
 use crate::{At, Result, StoreError};
-use gantry_tar::{Entry, Kind, TarReader, copy_content, remove_tree, times};
+use gantry_tar::{Entry, Kind, TarReader, copy_content, times};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags, chmodat, chownat, linkat,
     makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
@@ -20,10 +21,15 @@ use std::path::Path;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// Unpacks an archive and reads it to its end; the answer is the sum of the files' sizes.
-pub(crate) fn unpack(reader: &mut dyn Read, dir: &Path) -> Result<u64> {
+type Archive<'a> = TarReader<Recorder<&'a mut dyn Read>>;
+
+/// Unpacks an archive and reads it to its end; `recipe` becomes a folder with what it takes to write the archive again.
+/// The answer is the sum of the files' sizes.
+pub(crate) fn unpack(reader: &mut dyn Read, dir: &Path, recipe: &Path) -> Result<u64> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let root = rustix::fs::open(dir, flags, Mode::empty()).at("cannot open", dir)?;
+    let recorder = Recorder::new(reader, recipe).at("cannot write", recipe)?;
+    let mut archive = TarReader::new(recorder);
     let mut unpacker = Unpacker {
         root,
         dir,
@@ -32,13 +38,12 @@ pub(crate) fn unpack(reader: &mut dyn Read, dir: &Path) -> Result<u64> {
         total: 0,
         chunk: vec![0; 128 << 10],
     };
-    let mut archive = TarReader::new(reader);
-    while let Some(entry) = archive.next_entry().map_err(broken)? {
-        unpacker.entry(&entry, &mut archive)?;
+    let unpacked = unpacker.all(&mut archive);
+    if let Some(error) = archive.source().failure() {
+        return Err(error).at("cannot write", recipe);
     }
-    unpacker.set_times()?;
-    // The padding is part of what is hashed.
-    archive.finish().map_err(broken)?;
+    unpacked?;
+    archive.into_source().finish().at("cannot write", recipe)?;
     Ok(unpacker.total)
 }
 
@@ -57,11 +62,31 @@ struct Unpacker<'a> {
     root: OwnedFd,
     dir: &'a Path,
     /// The directory of the last entry, which is the next one's more often than not.
-    parent: Option<(Vec<u8>, OwnedFd)>,
+    parent: Option<Parent>,
     /// Directories' times, set last, since what is made in them changes them.
     times: Vec<(Vec<u8>, (i64, u32))>,
     total: u64,
     chunk: Vec<u8>,
+}
+
+/// A directory that entries are made in.
+struct Parent {
+    /// As the archive calls it.
+    asked: Vec<u8>,
+    /// Below the root, through no link.
+    path: Vec<u8>,
+    fd: OwnedFd,
+    /// What is made in it gets its group.
+    setgid: bool,
+}
+
+impl Parent {
+    fn child(&self, name: &OsStr) -> Vec<u8> {
+        match self.path.as_slice() {
+            b"" => name.as_bytes().to_vec(),
+            path => [path, b"/", name.as_bytes()].concat(),
+        }
+    }
 }
 
 /// `a/b` of `./a//b/`; nothing of the root itself. `..` is nobody's honest wish.
@@ -113,7 +138,16 @@ impl Unpacker<'_> {
         })
     }
 
-    fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+    fn all(&mut self, archive: &mut Archive<'_>) -> Result<()> {
+        while let Some(entry) = archive.next_entry().map_err(broken)? {
+            self.entry(&entry, archive)?;
+        }
+        self.set_times()?;
+        // The padding is part of what is hashed.
+        archive.finish().map_err(broken)
+    }
+
+    fn entry(&mut self, entry: &Entry, archive: &mut Archive<'_>) -> Result<()> {
         if entry.kind == Kind::Other {
             return Ok(());
         }
@@ -127,10 +161,10 @@ impl Unpacker<'_> {
         let (parent, name) = split(&path);
         let dir = self.directory(parent)?;
         match name.as_bytes().strip_prefix(WHITEOUT) {
-            Some(hidden) => self.whiteout(&dir, name, hidden, &path)?,
-            None => self.make(entry, data, &dir, name, &path)?,
+            Some(hidden) => self.whiteout(&dir.fd, name, hidden, &path)?,
+            None => self.make(entry, archive, &dir, name, &path)?,
         }
-        self.parent = Some((parent.to_vec(), dir));
+        self.parent = Some(dir);
         Ok(())
     }
 
@@ -163,43 +197,47 @@ impl Unpacker<'_> {
     fn make(
         &mut self,
         entry: &Entry,
-        data: &mut dyn Read,
-        dir: &OwnedFd,
+        archive: &mut Archive<'_>,
+        dir: &Parent,
         name: &OsStr,
         path: &[u8],
     ) -> Result<()> {
-        if entry.kind == Kind::Dir {
-            return self.make_dir(entry, dir, name, path);
-        }
-        if entry.kind == Kind::Link {
-            return self.make_link(&entry.link, dir, name, path);
-        }
-        self.clear(dir, name, path)?;
         let device = || makedev(entry.device.0, entry.device.1);
         let (kind, device) = match entry.kind {
-            Kind::File => {
-                self.make_file(entry, data, dir, name, path)?;
-                (FileType::RegularFile, 0)
-            }
+            Kind::Dir => return self.make_dir(entry, archive, dir, name, path),
+            Kind::Link => return self.make_link(entry, archive, dir, name, path),
+            Kind::File => return self.make_file(entry, archive, dir, name, path),
             Kind::Symlink => {
-                let made = symlinkat(OsStr::from_bytes(&entry.link), dir, name);
-                match made {
+                self.clear(archive, dir, name, path)?;
+                match symlinkat(OsStr::from_bytes(&entry.link), &dir.fd, name) {
                     Err(Errno::NOENT) => return Err(hostile("a link without a target", path)),
                     other => self.io(other, path)?,
                 }
-                (FileType::Symlink, 0)
+                return self.decorate_and_date(entry, dir, name, path);
             }
             Kind::Char => (FileType::CharacterDevice, device()),
             Kind::Block => (FileType::BlockDevice, device()),
             _ => (FileType::Fifo, 0),
         };
-        if !matches!(entry.kind, Kind::File | Kind::Symlink) {
-            let mode = Mode::from_raw_mode(entry.mode);
-            self.io(mknodat(dir, name, kind, mode, device), path)?;
-        }
-        self.decorate(entry, dir, name, path)?;
-        let done = utimensat(dir, name, &times(entry.time), AtFlags::SYMLINK_NOFOLLOW);
-        self.io(done, path)
+        self.clear(archive, dir, name, path)?;
+        let mode = Mode::from_raw_mode(entry.mode);
+        self.io(mknodat(&dir.fd, name, kind, mode, device), path)?;
+        self.decorate_and_date(entry, dir, name, path)
+    }
+
+    fn decorate_and_date(
+        &self,
+        entry: &Entry,
+        dir: &Parent,
+        name: &OsStr,
+        path: &[u8],
+    ) -> Result<()> {
+        self.decorate(entry, &dir.fd, name, path)?;
+        let times = times(entry.time);
+        self.io(
+            utimensat(&dir.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW),
+            path,
+        )
     }
 
     fn root_entry(&mut self, entry: &Entry) -> Result<()> {
@@ -209,29 +247,59 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    fn open_dir(&self, path: &[u8]) -> std::result::Result<OwnedFd, Errno> {
+    /// Opens a directory below the root, and says whether links led there.
+    fn open_dir(&self, path: &[u8]) -> std::result::Result<(OwnedFd, bool), Errno> {
         let path = if path.is_empty() { b"." } else { path };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat2(
-            &self.root,
-            OsStr::from_bytes(path),
-            flags,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        )
+        let open = |resolve| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let path = OsStr::from_bytes(path);
+            openat2(&self.root, path, flags, Mode::empty(), resolve)
+        };
+        match open(ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS) {
+            Err(Errno::LOOP) => {
+                let fd = open(ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)?;
+                Ok((fd, true))
+            }
+            other => other.map(|fd| (fd, false)),
+        }
+    }
+
+    /// Where a directory below the root is, whatever links led there.
+    fn path_of(&self, dir: &OwnedFd) -> io::Result<Vec<u8>> {
+        let place = |fd: &OwnedFd| {
+            let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            std::fs::read_link(link)
+        };
+        let (root, place) = (place(&self.root)?, place(dir)?);
+        let below = place.strip_prefix(&root).map_err(io::Error::other)?;
+        Ok(below.as_os_str().as_bytes().to_vec())
+    }
+
+    fn opened(&self, asked: &[u8], (fd, linked): (OwnedFd, bool)) -> Result<Parent> {
+        let stat = self.io(rustix::fs::fstat(&fd), asked)?;
+        let path = match linked {
+            true => self.io(self.path_of(&fd), asked)?,
+            false => asked.to_vec(),
+        };
+        Ok(Parent {
+            asked: asked.to_vec(),
+            path,
+            fd,
+            setgid: stat.st_mode & 0o2000 != 0,
+        })
     }
 
     /// A directory below the root, made with its parents where the archive did not.
-    fn directory(&mut self, path: &[u8]) -> Result<OwnedFd> {
-        if let Some((last, fd)) = self.parent.take()
-            && last == path
+    fn directory(&mut self, path: &[u8]) -> Result<Parent> {
+        if let Some(last) = self.parent.take()
+            && last.asked == path
         {
-            return Ok(fd);
+            return Ok(last);
         }
         match self.open_dir(path) {
             // A whiteout may be in the way, too.
             Err(Errno::NOENT | Errno::NOTDIR) => {}
-            other => return self.io(other, path),
+            other => return self.opened(path, self.io(other, path)?),
         }
         let mut end = 0;
         while end < path.len() {
@@ -240,14 +308,14 @@ impl Unpacker<'_> {
                 .position(|b| *b == b'/')
                 .map_or(path.len(), |at| end + 1 + at);
             let (parent, name) = split(&path[..next]);
-            let parent = self.io(self.open_dir(parent), path)?;
+            let (parent, _) = self.io(self.open_dir(parent), path)?;
             if self.new_dir(&parent, name, path)? {
                 let mode = Mode::from_raw_mode(0o755);
                 self.io(chmodat(&parent, name, mode, AtFlags::empty()), path)?;
             }
             end = next;
         }
-        self.io(self.open_dir(path), path)
+        self.opened(path, self.io(self.open_dir(path), path)?)
     }
 
     /// Makes a directory, which hides what is below where this layer has a whiteout of its name; false when
@@ -270,24 +338,44 @@ impl Unpacker<'_> {
         Ok(true)
     }
 
-    /// Takes away what an earlier entry of the same name made.
-    fn clear(&self, dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<()> {
-        match unlinkat(dir, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::ISDIR) => self.io(remove_tree(dir, name), path),
-            Err(error) => self.io(Err(error), path),
+    /// Takes out of the way what an earlier entry of the same name made. Files and folders are put aside: the archive
+    /// cannot be written again without what is in them.
+    fn clear(
+        &self,
+        archive: &mut Archive<'_>,
+        dir: &Parent,
+        name: &OsStr,
+        path: &[u8],
+    ) -> Result<()> {
+        let there = match statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => self.io(other, path)?,
+        };
+        match FileType::from_raw_mode(there.st_mode) {
+            FileType::RegularFile | FileType::Directory => {
+                let place = dir.child(name);
+                self.io(archive.source().put_aside(&dir.fd, name, &place), path)
+            }
+            _ => self.io(unlinkat(&dir.fd, name, AtFlags::empty()), path),
         }
     }
 
-    fn make_dir(&mut self, entry: &Entry, dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<()> {
-        if !self.new_dir(dir, name, path)? {
-            let there = self.io(statat(dir, name, AtFlags::SYMLINK_NOFOLLOW), path)?;
+    fn make_dir(
+        &mut self,
+        entry: &Entry,
+        archive: &mut Archive<'_>,
+        dir: &Parent,
+        name: &OsStr,
+        path: &[u8],
+    ) -> Result<()> {
+        if !self.new_dir(&dir.fd, name, path)? {
+            let there = self.io(statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW), path)?;
             if FileType::from_raw_mode(there.st_mode) != FileType::Directory {
-                self.clear(dir, name, path)?;
-                self.new_dir(dir, name, path)?;
+                self.clear(archive, dir, name, path)?;
+                self.new_dir(&dir.fd, name, path)?;
             }
         }
-        self.decorate(entry, dir, name, path)?;
+        self.decorate(entry, &dir.fd, name, path)?;
         self.times.push((path.to_vec(), entry.time));
         Ok(())
     }
@@ -295,26 +383,52 @@ impl Unpacker<'_> {
     fn make_file(
         &mut self,
         entry: &Entry,
-        data: &mut dyn Read,
-        dir: &OwnedFd,
+        archive: &mut Archive<'_>,
+        dir: &Parent,
         name: &OsStr,
         path: &[u8],
     ) -> Result<()> {
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file =
-            File::from(self.io(openat(dir, name, flags, Mode::from_raw_mode(0o600)), path)?);
-        let copied = copy_content(entry, data, &mut file, &mut self.chunk).map_err(broken)?;
+        let open = || openat(&dir.fd, name, flags, Mode::from_raw_mode(0o600));
+        let opened = match open() {
+            Err(Errno::EXIST) => {
+                self.clear(archive, dir, name, path)?;
+                open()
+            }
+            other => other,
+        };
+        let mut file = File::from(self.io(opened, path)?);
+        let whole = [(0, entry.size)];
+        archive.source().begin_content();
+        let copied = copy_content(entry, archive, &mut file, &mut self.chunk).map_err(broken)?;
+        let parts = entry.segments.as_deref().unwrap_or(&whole);
+        let noted = archive.source().end_content(&dir.child(name), parts);
         self.io(copied, path)?;
+        self.io(noted, path)?;
         self.total = self.total.saturating_add(entry.size);
-        Ok(())
+        if (entry.uid, entry.gid) != (0, 0) || dir.setgid {
+            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+            self.io(rustix::fs::fchown(&file, Some(uid), Some(gid)), path)?;
+        }
+        let mode = Mode::from_raw_mode(entry.mode);
+        self.io(rustix::fs::fchmod(&file, mode), path)?;
+        self.attributes(entry, &dir.fd, name, path)?;
+        self.io(rustix::fs::futimens(&file, &times(entry.time)), path)
     }
 
-    fn make_link(&self, link: &[u8], dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<()> {
-        let target = clean(link)?;
+    fn make_link(
+        &self,
+        entry: &Entry,
+        archive: &mut Archive<'_>,
+        dir: &Parent,
+        name: &OsStr,
+        path: &[u8],
+    ) -> Result<()> {
+        let target = clean(&entry.link)?;
         if target == path {
             // A link to itself: what is there stays.
-            return match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            return match statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(_) => Ok(()),
                 Err(_) => Err(hostile("a hard link to what is not there", path)),
             };
@@ -324,10 +438,17 @@ impl Unpacker<'_> {
             Err(Errno::NOENT | Errno::NOTDIR) => {
                 return Err(hostile("a hard link to what is not there", path));
             }
-            other => self.io(other, path)?,
+            other => self.io(other, path)?.0,
         };
-        self.clear(dir, name, path)?;
-        match linkat(&from, target_name, dir, name, AtFlags::empty()) {
+        let link = || linkat(&from, target_name, &dir.fd, name, AtFlags::empty());
+        let linked = match link() {
+            Err(Errno::EXIST) => {
+                self.clear(archive, dir, name, path)?;
+                link()
+            }
+            other => other,
+        };
+        match linked {
             Err(Errno::NOENT) => Err(hostile("a hard link to what is not there", path)),
             Err(Errno::PERM) => Err(hostile("a hard link to a directory", path)),
             other => self.io(other, path),
@@ -345,6 +466,10 @@ impl Unpacker<'_> {
             let mode = Mode::from_raw_mode(entry.mode);
             self.io(chmodat(dir, name, mode, AtFlags::empty()), path)?;
         }
+        self.attributes(entry, dir, name, path)
+    }
+
+    fn attributes(&self, entry: &Entry, dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<()> {
         for (key, value) in &entry.xattrs {
             // Those of overlay itself are nothing for an image to set.
             if key.starts_with(b"trusted.overlay.") || key.contains(&0) || key.is_empty() {
@@ -366,7 +491,7 @@ impl Unpacker<'_> {
     fn set_times(&mut self) -> Result<()> {
         for (path, time) in std::mem::take(&mut self.times).into_iter().rev() {
             match self.open_dir(&path) {
-                Ok(dir) => self.io(rustix::fs::futimens(&dir, &times(time)), &path)?,
+                Ok((dir, _)) => self.io(rustix::fs::futimens(&dir, &times(time)), &path)?,
                 // A later entry replaced it.
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(error) => return self.io(Err(error), &path),

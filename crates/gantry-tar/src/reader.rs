@@ -86,6 +86,16 @@ impl<R: Read> TarReader<R> {
         }
     }
 
+    /// What the archive is read from, byte by byte as far as it was needed.
+    pub fn source(&mut self) -> &mut R {
+        &mut self.from
+    }
+
+    /// Gives back what the archive was read from.
+    pub fn into_source(self) -> R {
+        self.from
+    }
+
     /// The next entry; none at the archive's end. What is left of the data before is skipped.
     pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         let mut long_name = None;

@@ -38,7 +38,7 @@ fn a_daemon_killed_in_a_commit_has_the_image_or_nothing_of_it() {
     let layers = |engine: &Engine| {
         let root = engine.data_root();
         let count = |path: &str| std::fs::read_dir(root.join(path)).unwrap().count();
-        (count("layers/overlay2/l"), count("image/blobs/sha256"))
+        (count("layers/l"), count("image/blobs/sha256"))
     };
     let before = layers(&engine);
     let mut kept = 0;
