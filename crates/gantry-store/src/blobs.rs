@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The blob store.
 #[derive(Debug)]
@@ -36,10 +37,13 @@ impl Blobs {
         })
     }
 
-    /// A name in the folder of unfinished things.
+    /// A new name in the folder of unfinished things. Not the same after each start: ext4 chooses by the name where the
+    /// inodes of such a folder are.
     pub(crate) fn unfinished(&self) -> PathBuf {
-        self.tmp
-            .join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let nanos = now.unwrap_or_default().subsec_nanos();
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.tmp.join(format!("{number}-{nanos:x}"))
     }
 
     /// Where a blob is.
