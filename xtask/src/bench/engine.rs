@@ -13,12 +13,22 @@ use crate::debian;
 /// The image that all engines run.
 pub(crate) const IMAGE: &str = "gantry-bench-busybox";
 
-pub(crate) trait Engine {
+pub(crate) trait Engine: Sync {
     fn name(&self) -> String;
     /// A client command with these words, ready to be run.
     fn client(&self, words: &[&str]) -> Command;
     /// Bytes that all the engine's own processes keep (proportional set size); `None` where they are not known.
     fn memory(&self) -> Result<Option<u64>>;
+    /// Whether a process of this program is one of the engine's.
+    fn owns(&self, program: &Path) -> bool;
+    /// Whether a daemon does the work, and the client only asks.
+    fn has_daemon(&self) -> bool {
+        true
+    }
+    /// What lets `pull` speak to a registry without TLS on loopback.
+    fn plain_http(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// Bytes of the programs that make up the engine.
     fn size(&self) -> Option<u64>;
     /// Ends and starts the daemon so many times: from its start to the first answer to a ping. `None` where there is

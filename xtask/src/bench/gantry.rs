@@ -124,7 +124,11 @@ impl Engine for Gantry {
     }
 
     fn memory(&self) -> Result<Option<u64>> {
-        engine::pss(|program| program == self.binary).map(Some)
+        engine::pss(|program| self.owns(program)).map(Some)
+    }
+
+    fn owns(&self, program: &Path) -> bool {
+        program == self.binary
     }
 
     fn size(&self) -> Option<u64> {

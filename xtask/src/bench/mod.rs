@@ -5,7 +5,11 @@
 //! from the command line: `--engine docker=/usr/bin/docker`.
 
 mod engine;
+mod floor;
 mod gantry;
+mod images;
+mod material;
+mod memory;
 mod peers;
 mod steps;
 mod table;
@@ -26,34 +30,37 @@ const USAGE: &str = "Usage: cargo xtask bench [OPTIONS]
   --crowd N            containers that Gantry runs at once for `ps` and the memory among many (500)
   --engine NAME=CMD    measure the engine that this client command talks to (repeatable)
   --alone              Gantry alone
+  --images             instead: pull and load of images, with the floor of this machine (5 runs)
   --steps              instead: where the time of a start goes, step by step
   --binary FILE        measure this binary instead of building one";
 
 struct Options {
-    runs: usize,
+    runs: Option<usize>,
     containers: usize,
     crowd: usize,
     engines: Vec<(String, String)>,
     alone: bool,
     steps: bool,
+    images: bool,
     binary: Option<PathBuf>,
 }
 
 fn options(args: &[String]) -> Result<Options> {
     let mut options = Options {
-        runs: 20,
+        runs: None,
         containers: 30,
         crowd: 500,
         engines: Vec::new(),
         alone: false,
         steps: false,
+        images: false,
         binary: None,
     };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().context(format!("{arg} needs a value"));
         match arg.as_str() {
-            "--runs" => options.runs = value()?.parse::<usize>()?.max(1),
+            "--runs" => options.runs = Some(value()?.parse::<usize>()?.max(1)),
             "--containers" => options.containers = value()?.parse::<usize>()?.max(1),
             "--crowd" => options.crowd = value()?.parse::<usize>()?.max(1),
             "--engine" => {
@@ -63,12 +70,19 @@ fn options(args: &[String]) -> Result<Options> {
                 options.engines.push((name.to_owned(), command.to_owned()));
             }
             "--alone" => options.alone = true,
+            "--images" => options.images = true,
             "--steps" => options.steps = true,
             "--binary" => options.binary = Some(value()?.into()),
             _ => bail!("unknown option {arg}\n\n{USAGE}"),
         }
     }
     Ok(options)
+}
+
+impl Options {
+    fn runs(&self) -> usize {
+        self.runs.unwrap_or(if self.images { 5 } else { 20 })
+    }
 }
 
 /// Measures and prints the table.
@@ -84,12 +98,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let rootfs = engine::busybox_tar(work.path())?;
 
     if options.steps {
-        return print_steps(&binary, work.path(), &rootfs, options.runs);
+        return print_steps(&binary, work.path(), &rootfs, options.runs());
     }
     let peers = if options.alone {
         None
     } else {
-        peers::Peers::find()?
+        peers::Peers::find(if options.images {
+            peers::NO_NETWORKS
+        } else {
+            &[]
+        })?
     };
     let mut engines: Vec<Box<dyn Engine>> =
         vec![Box::new(gantry::Gantry::start(&binary, work.path(), &[])?)];
@@ -98,6 +116,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     if let Some(peers) = &peers {
         engines.extend(peers.engines()?);
+    }
+    if options.images {
+        debian::need(&[
+            ("docker-registry", "docker-registry"),
+            ("skopeo", "skopeo"),
+            ("igzip", "isal"),
+            ("openssl", "openssl"),
+            ("debootstrap", "debootstrap"),
+        ])?;
+        return images::run(&engines, work.path(), options.runs());
     }
     for engine in &engines {
         engine
@@ -148,13 +176,13 @@ fn measure(engines: &mut [Box<dyn Engine>], options: &Options) -> Result<Table> 
     ];
     for (title, words) in commands {
         eprintln!("{title} ...");
-        table.times(title, alternate(engines, options.runs, words)?);
+        table.times(title, alternate(engines, options.runs(), words)?);
     }
     eprintln!("exec, start and stop ...");
-    table.times("exec of true", execs(engines, options.runs)?);
+    table.times("exec of true", execs(engines, options.runs())?);
     table.times(
         "start, then stop by its STOPSIGNAL",
-        starts_and_stops(engines, options.runs)?,
+        starts_and_stops(engines, options.runs())?,
     );
     eprintln!("daemon at rest ...");
     let rest: Vec<Option<u64>> = engines
@@ -192,7 +220,7 @@ fn measure(engines: &mut [Box<dyn Engine>], options: &Options) -> Result<Table> 
     eprintln!("daemon start to first ping ...");
     let mut starts = Vec::new();
     for engine in engines {
-        starts.push(engine.restarts(options.runs)?.map(Samples::new));
+        starts.push(engine.restarts(options.runs())?.map(Samples::new));
     }
     table.times("daemon start to first ping", starts);
     Ok(table)
@@ -300,7 +328,7 @@ fn crowd(
     let measured = started.and_then(|()| {
         std::thread::sleep(Duration::from_secs(2));
         let memory = engine.memory()?;
-        let times: Result<Vec<Duration>> = (0..options.runs)
+        let times: Result<Vec<Duration>> = (0..options.runs())
             .map(|_| engine::timed(engine.client(&["ps"])))
             .collect();
         Ok((Samples::new(times?), memory))

@@ -1,5 +1,6 @@
 //! Docker Engine and Podman, from the tree that the peers script (in `GANTRY_CONFORMANCE`) makes, and engines named on the command line.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ const DOCKER: &[&str] = &[
     "runc",
     "docker-proxy",
     "docker-init",
+    "unpigz",
 ];
 const PODMAN: &[&str] = &["podman", "conmon", "crun", "netavark", "aardvark-dns"];
 
@@ -32,11 +34,78 @@ pub(crate) struct Peers {
     /// Docker sets to DROP and leaves so.
     own_docker: bool,
     policy: Option<String>,
+    before: Leftovers,
 }
 
+/// What Docker leaves on a machine when it ends: its bridge, its tables of the firewall, its cgroups.
+#[derive(Debug, Default)]
+struct Leftovers {
+    bridge: bool,
+    tables: BTreeSet<String>,
+    cgroups: BTreeSet<PathBuf>,
+}
+
+impl Leftovers {
+    fn now() -> Self {
+        let mut list = Command::new("nft");
+        list.args(["list", "tables"]);
+        let mut cgroups = BTreeSet::new();
+        groups(Path::new("/sys/fs/cgroup"), &mut cgroups);
+        Self {
+            bridge: Path::new("/sys/class/net/docker0").exists(),
+            tables: engine::output(list)
+                .unwrap_or_default()
+                .lines()
+                .filter_map(|line| Some(line.strip_prefix("table ")?.to_owned()))
+                .collect(),
+            cgroups,
+        }
+    }
+
+    /// Takes away what is there now, was not before, and has nothing in it that lives.
+    fn clear(&self) {
+        let now = Self::now();
+        if now.bridge && !self.bridge {
+            let mut delete = Command::new("ip");
+            delete.args(["link", "del", "docker0"]);
+            engine::output(delete).ok();
+        }
+        let docker = |name: &str| !name.contains("gantry");
+        for table in now.tables.difference(&self.tables).filter(|t| docker(t)) {
+            let mut delete = Command::new("nft");
+            delete.args(["delete", "table"]).args(table.split(' '));
+            engine::output(delete).ok();
+        }
+        // Deepest first; the kernel refuses those in use.
+        for group in now.cgroups.iter().rev() {
+            if !self.cgroups.contains(group) && group.to_str().is_some_and(docker) {
+                std::fs::remove_dir(group).ok();
+            }
+        }
+    }
+}
+
+fn groups(folder: &Path, found: &mut BTreeSet<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.insert(entry.path());
+            groups(&entry.path(), found);
+        }
+    }
+}
+
+/// Docker Engine without networks: nothing of the machine's own is changed by it.
+pub(crate) const NO_NETWORKS: &[&str] = &[
+    "--bridge=none",
+    "--iptables=false",
+    "--ip6tables=false",
+    "--ip-forward=false",
+    "--ip-masq=false",
+];
+
 impl Peers {
-    /// The tree, when it and its script are there; Docker Engine is started in it if it does not run.
-    pub(crate) fn find() -> Result<Option<Self>> {
+    /// The tree, when it and its script are there; Docker Engine is started in it, with these flags, if it does not run.
+    pub(crate) fn find(flags: &[&str]) -> Result<Option<Self>> {
         let script = std::env::var_os("GANTRY_CONFORMANCE")
             .map_or_else(
                 || binary::root().join("../shared/conformance"),
@@ -63,8 +132,10 @@ impl Peers {
         let policy = engine::output(rules)
             .ok()
             .and_then(|text| Some(text.lines().next()?.split_once("-P FORWARD ")?.1.to_owned()));
+        let before = Leftovers::now();
         let own_docker = !answers(&["enter", "docker", "version"])?;
-        if own_docker && !answers(&["dockerd"])? {
+        let start = [&["dockerd"], flags].concat();
+        if own_docker && !answers(&start)? {
             eprintln!("Docker Engine does not start in the peers tree");
             return Ok(None);
         }
@@ -75,6 +146,7 @@ impl Peers {
             dir,
             own_docker,
             policy,
+            before,
         }))
     }
 
@@ -105,6 +177,7 @@ impl Drop for Peers {
                     .ok();
             }
             Command::new(&self.script).arg("stop").status().ok();
+            self.before.clear();
         }
     }
 }
@@ -142,13 +215,25 @@ impl Engine for Peer {
     }
 
     fn memory(&self) -> Result<Option<u64>> {
-        let in_tree = |program: &Path| {
-            program
-                .file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| self.programs.contains(&name))
-        };
-        engine::pss(in_tree).map(Some)
+        engine::pss(|program| self.owns(program)).map(Some)
+    }
+
+    fn owns(&self, program: &Path) -> bool {
+        program
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| self.programs.contains(&name))
+    }
+
+    fn has_daemon(&self) -> bool {
+        self.program != "podman"
+    }
+
+    fn plain_http(&self) -> &'static [&'static str] {
+        match self.program {
+            "podman" => &["--tls-verify=false"],
+            _ => &[],
+        }
     }
 
     fn size(&self) -> Option<u64> {
@@ -226,6 +311,10 @@ impl Engine for Named {
 
     fn memory(&self) -> Result<Option<u64>> {
         Ok(None)
+    }
+
+    fn owns(&self, _program: &Path) -> bool {
+        false
     }
 
     fn size(&self) -> Option<u64> {
