@@ -1,30 +1,30 @@
 //! Blobs as streams that survive a broken connection.
 
-use crate::host::{Host, Request};
-use crate::{BlobStream, Credentials, RegistryError, RemoteLayer, words};
+use crate::answer::Unanswered;
+use crate::host::{Host, Request, pull_scope};
+use crate::{BlobStream, Credentials, RegistryError, RemoteLayer, Told, words};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, try_unfold};
 use gantry_oci::Reference;
 use reqwest::StatusCode;
+use reqwest::header::{HeaderValue, RANGE};
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Failures that are taken in a row, without a byte in between.
-const IN_A_ROW: u32 = 3;
-/// Failures that are taken for one blob.
-const IN_ALL: u32 = 12;
-/// Wait before the first new try; each further one in a row waits twice as long.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Failures that are taken for one blob, as a multiple of those in a row.
+const IN_ALL: u32 = 4;
 
 type Pieces = BoxStream<'static, reqwest::Result<Bytes>>;
 
 /// Where a download stands.
 struct Download {
-    host: Arc<Host>,
+    /// Mirrors first; the one that serves is the first of them.
+    hosts: Vec<Arc<Host>>,
     reference: Reference,
     layer: RemoteLayer,
+    scopes: [String; 1],
     credentials: Option<Credentials>,
+    told: Option<Told>,
     /// The next byte to hand out.
     offset: u64,
     /// Bytes that the present answer repeats.
@@ -34,19 +34,27 @@ struct Download {
     in_all: u32,
 }
 
+/// What a download is about.
+pub(crate) struct Wanted<'a> {
+    pub(crate) reference: &'a Reference,
+    pub(crate) layer: &'a RemoteLayer,
+    pub(crate) offset: u64,
+    pub(crate) credentials: Option<&'a Credentials>,
+    pub(crate) told: Option<Told>,
+}
+
 pub(crate) async fn stream(
-    host: Arc<Host>,
-    reference: Reference,
-    layer: RemoteLayer,
-    offset: u64,
-    credentials: Option<Credentials>,
+    hosts: Vec<Arc<Host>>,
+    wanted: Wanted<'_>,
 ) -> Result<BlobStream, RegistryError> {
     let mut download = Download {
-        host,
-        reference,
-        layer,
-        credentials,
-        offset,
+        hosts,
+        reference: wanted.reference.clone(),
+        layer: wanted.layer.clone(),
+        scopes: [pull_scope(&wanted.reference.path)],
+        credentials: wanted.credentials.cloned(),
+        told: wanted.told,
+        offset: wanted.offset,
         skip: 0,
         pieces: None,
         in_a_row: 0,
@@ -54,7 +62,9 @@ pub(crate) async fn stream(
     };
     // What the registry refuses, it refuses before the stream begins.
     if download.offset < download.layer.size || download.layer.size == 0 {
-        download.connect().await?;
+        while let Err(why) = download.connect().await {
+            download.failed(why).await?;
+        }
     }
     Ok(try_unfold(download, |mut download| async move {
         let piece = download.next().await?;
@@ -64,14 +74,21 @@ pub(crate) async fn stream(
 }
 
 impl Download {
-    async fn connect(&mut self) -> Result<(), RegistryError> {
-        let request = Request {
-            reference: &self.reference,
-            path: format!("blobs/{}", self.layer.digest),
-            accept: None,
-            offset: self.offset,
-        };
-        let response = self.host.get(&request, self.credentials.as_ref()).await?;
+    fn host(&self) -> Result<&Arc<Host>, RegistryError> {
+        let none = || RegistryError::Unreachable("no registry is left to ask".to_owned());
+        self.hosts.first().ok_or_else(none)
+    }
+
+    async fn connect(&mut self) -> Result<(), Unanswered> {
+        let path = format!("blobs/{}", self.layer.digest);
+        let (scopes, credentials) = (&self.scopes, self.credentials.as_ref());
+        let mut request = Request::get(&self.reference, &path, scopes, credentials);
+        if self.offset > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={}-", self.offset));
+            let range = range.map_err(|e| RegistryError::Protocol(e.to_string()))?;
+            request.headers.insert(RANGE, range);
+        }
+        let response = self.host()?.ask(&request).await?;
         // A registry without ranges sends all of it again.
         self.skip = match response.status() {
             StatusCode::PARTIAL_CONTENT => 0,
@@ -81,34 +98,48 @@ impl Download {
         Ok(())
     }
 
+    /// After a request that brought no stream: another host, another try, or the end.
+    async fn failed(&mut self, why: Unanswered) -> Result<(), RegistryError> {
+        if self.host()?.mirror && self.hosts.len() > 1 {
+            let why = why.pulling(&self.reference);
+            tracing::info!(blob = %self.layer.digest, %why, "a mirror does not serve a blob");
+            self.hosts.remove(0);
+            return Ok(());
+        }
+        let passing = why.is_passing();
+        let error = why.pulling(&self.reference);
+        match passing {
+            true => self.again(error).await,
+            false => Err(error),
+        }
+    }
+
     /// The next piece; `None` at the blob's end.
     async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
         loop {
+            let idle = self.host()?.options.idle_timeout;
             let failure = match &mut self.pieces {
                 None if self.offset == self.layer.size => return Ok(None),
-                None => match self.connect().await {
-                    Ok(()) => continue,
-                    Err(error @ (RegistryError::Unreachable(_) | RegistryError::Protocol(_))) => {
-                        error.to_string()
+                None => {
+                    if let Err(why) = self.connect().await {
+                        self.failed(why).await?;
                     }
-                    Err(error) => return Err(error),
-                },
-                Some(pieces) => {
-                    match tokio::time::timeout(self.host.idle_timeout, pieces.next()).await {
-                        Ok(Some(Ok(piece))) => match self.take(piece)? {
-                            Some(piece) => return Ok(Some(piece)),
-                            None => continue,
-                        },
-                        Ok(None) if self.offset == self.layer.size => return Ok(None),
-                        Ok(None) => "unexpected EOF".to_owned(),
-                        Ok(Some(Err(error))) if error.is_timeout() => self.silence(),
-                        Ok(Some(Err(error))) => words::failure("Get", &self.url(), &error).await,
-                        Err(_) => self.silence(),
-                    }
+                    continue;
                 }
+                Some(pieces) => match tokio::time::timeout(idle, pieces.next()).await {
+                    Ok(Some(Ok(piece))) => match self.take(piece)? {
+                        Some(piece) => return Ok(Some(piece)),
+                        None => continue,
+                    },
+                    Ok(None) if self.offset == self.layer.size => return Ok(None),
+                    Ok(None) => "unexpected EOF".to_owned(),
+                    Ok(Some(Err(error))) if error.is_timeout() => self.silence(idle),
+                    Ok(Some(Err(error))) => words::failure("Get", &self.url(), &error).await,
+                    Err(_) => self.silence(idle),
+                },
             };
             self.pieces = None;
-            self.again(failure).await?;
+            self.again(RegistryError::Protocol(failure)).await?;
         }
     }
 
@@ -132,21 +163,26 @@ impl Download {
     }
 
     /// Waits for the next try, or gives up.
-    async fn again(&mut self, failure: String) -> Result<(), RegistryError> {
+    async fn again(&mut self, failure: RegistryError) -> Result<(), RegistryError> {
         self.in_a_row += 1;
         self.in_all += 1;
-        if self.in_a_row > IN_A_ROW || self.in_all > IN_ALL {
-            return Err(RegistryError::Protocol(failure));
+        let options = &self.host()?.options;
+        if self.in_a_row >= options.attempts || self.in_all >= options.attempts * IN_ALL {
+            return Err(failure);
         }
-        tracing::info!(blob = %self.layer.digest, offset = self.offset, failure, "a download begins again");
-        tokio::time::sleep(PAUSE * 2u32.pow(self.in_a_row - 1)).await;
+        let pause = options.pause_before(self.in_a_row);
+        tracing::info!(blob = %self.layer.digest, offset = self.offset, %failure, "a download begins again");
+        if let Some(told) = &self.told {
+            told(pause);
+        }
+        tokio::time::sleep(pause).await;
         Ok(())
     }
 
-    fn silence(&self) -> String {
+    fn silence(&self, idle: std::time::Duration) -> String {
         format!(
             "the registry sent nothing for {} s in the middle of {}",
-            self.host.idle_timeout.as_secs_f32(),
+            idle.as_secs_f32(),
             self.layer.digest
         )
     }

@@ -30,6 +30,13 @@ pub(crate) fn parse(header: &str) -> Option<Challenge> {
     })
 }
 
+/// The `error` of a bearer challenge (RFC 6750, 3).
+pub(crate) fn error(header: &str) -> Option<String> {
+    let (scheme, rest) = header.trim().split_once(' ')?;
+    let bearer = scheme.eq_ignore_ascii_case("bearer");
+    bearer.then(|| parameters(rest).remove("error")).flatten()
+}
+
 /// `key="value", key=value`; a backslash in quotes takes the next character as it is.
 fn parameters(text: &str) -> HashMap<String, String> {
     let mut found = HashMap::new();
@@ -86,6 +93,9 @@ mod tests {
     fn others() {
         assert_eq!(parse("basic realm=x"), Some(Challenge::Basic));
         assert_eq!(parse("Basic"), Some(Challenge::Basic));
+        let text = r#"Bearer realm="x",error="insufficient_scope""#;
+        assert_eq!(error(text).as_deref(), Some("insufficient_scope"));
+        assert_eq!(error("Basic error=x"), None);
         assert_eq!(parse("Negotiate abc"), None);
         assert_eq!(parse("Bearer service=x"), None);
         for broken in [

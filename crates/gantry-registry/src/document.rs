@@ -1,13 +1,15 @@
 //! Manifests, indexes and configurations: fetched, verified, and the right one chosen.
 
-use crate::host::{Host, Request, body};
+use crate::answer::body;
+use crate::host::{Host, Request, pull_scope};
 use crate::{Credentials, Platform, RegistryError, Remote, RemoteLayer};
 use bytes::Bytes;
 use gantry_oci::manifest::{Descriptor, ImageIndex, ImageManifest, Manifest};
 use gantry_oci::{Digest, Reference};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 
 /// What we can read, best first.
-const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+const READABLE: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, \
@@ -29,6 +31,7 @@ pub(crate) async fn resolve(
     let fetch = Fetch {
         host,
         reference,
+        scopes: [pull_scope(&reference.path)],
         credentials,
     };
     let (digest, mut bytes) = fetch.named().await?;
@@ -63,10 +66,31 @@ pub(crate) async fn resolve(
 struct Fetch<'a> {
     host: &'a Host,
     reference: &'a Reference,
+    scopes: [String; 1],
     credentials: Option<&'a Credentials>,
 }
 
 impl Fetch<'_> {
+    /// An answer's address and body.
+    async fn bytes(
+        &self,
+        path: &str,
+        accept: Option<&'static str>,
+        limit: usize,
+    ) -> Result<(HeaderMap, Bytes), RegistryError> {
+        let mut request = Request::get(self.reference, path, &self.scopes, self.credentials);
+        if let Some(accept) = accept {
+            request
+                .headers
+                .insert(ACCEPT, HeaderValue::from_static(accept));
+        }
+        let response = self.host.ask(&request).await;
+        let mut response = response.map_err(|why| why.pulling(self.reference))?;
+        let headers = std::mem::take(response.headers_mut());
+        let url = response.url().to_string();
+        Ok((headers, body(&url, response, limit).await?))
+    }
+
     /// What the reference names; a digest counts before a tag.
     async fn named(&self) -> Result<(Digest, Bytes), RegistryError> {
         if let Some(digest) = &self.reference.digest {
@@ -93,17 +117,11 @@ impl Fetch<'_> {
 
     /// The bytes and the digest that the registry gives for them.
     async fn manifest_bytes(&self, name: &str) -> Result<(Bytes, Option<Digest>), RegistryError> {
-        let request = Request {
-            reference: self.reference,
-            path: format!("manifests/{name}"),
-            accept: Some(ACCEPT),
-            offset: 0,
-        };
-        let response = self.host.get(&request, self.credentials).await?;
-        let told = response.headers().get("docker-content-digest");
+        let path = format!("manifests/{name}");
+        let (headers, bytes) = self.bytes(&path, Some(READABLE), LARGEST_MANIFEST).await?;
+        let told = headers.get("docker-content-digest");
         let told = told.and_then(|value| Digest::parse(value.to_str().ok()?).ok());
-        let url = response.url().to_string();
-        Ok((body(&url, response, LARGEST_MANIFEST).await?, told))
+        Ok((bytes, told))
     }
 
     async fn config(&self, descriptor: &Descriptor) -> Result<Bytes, RegistryError> {
@@ -113,15 +131,8 @@ impl Fetch<'_> {
                 descriptor.digest
             )));
         }
-        let request = Request {
-            reference: self.reference,
-            path: format!("blobs/{}", descriptor.digest),
-            accept: None,
-            offset: 0,
-        };
-        let response = self.host.get(&request, self.credentials).await?;
-        let url = response.url().to_string();
-        let bytes = body(&url, response, LARGEST_CONFIG as usize).await?;
+        let path = format!("blobs/{}", descriptor.digest);
+        let (_, bytes) = self.bytes(&path, None, LARGEST_CONFIG as usize).await?;
         let found = Digest::of(&bytes);
         if found != descriptor.digest {
             // COMPAT: moby's words (distribution/pull_v2.go, pullSchema2Config).

@@ -15,6 +15,12 @@ pub enum RegistryError {
     /// The registry answered something broken, hung, or ended too early.
     #[error("{0}")]
     Protocol(String),
+    /// `toomanyrequests: You have reached your pull rate limit. ...`
+    #[error("{0}")]
+    TooMany(String),
+    /// The settings for the registry cannot be used.
+    #[error("{0}")]
+    Invalid(String),
     /// An index has nothing for the platform.
     #[error("no matching manifest for {0} in the manifest list entries")]
     NoPlatform(String),

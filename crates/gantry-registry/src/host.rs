@@ -1,70 +1,162 @@
 //! One registry: how it is spoken to, and a request that brings its own authorization.
 
+use crate::answer::{Refusal, Unanswered};
 use crate::auth::{Granted, Tokens};
-use crate::{Credentials, RegistryError, RegistryOptions, challenge, tls, words};
-use bytes::{Bytes, BytesMut};
+use crate::upload::Part;
+use crate::{Credentials, RegistryError, RegistryOptions, challenge, redirect, tls, words};
+use bytes::Bytes;
 use gantry_oci::Reference;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{Client, Method, Proxy, Response, StatusCode, Url};
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::net::lookup_host;
 
 /// What Docker Hub's names stand for.
-const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
+pub(crate) const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
+/// How long a mirror that did not answer is passed over.
+const DOWN: Duration = Duration::from_secs(30);
 
 /// One registry. Connections, the scheme that works and tokens are kept.
 #[derive(Debug)]
 pub(crate) struct Host {
+    /// For requests that have an answer soon.
     pub(crate) client: Client,
-    pub(crate) idle_timeout: Duration,
+    /// For requests with large bodies: silence is looked after by who sends.
+    pub(crate) sender: Client,
+    /// For token servers: these get passwords, and a redirect takes them nowhere else.
+    pub(crate) authorizer: Client,
+    pub(crate) options: RegistryOptions,
     /// `https://registry:5000`; more than one where HTTP may be spoken, too.
     bases: Vec<String>,
     /// The base that answered.
     chosen: Mutex<Option<String>>,
+    /// One that is asked instead of Docker Hub.
+    pub(crate) mirror: bool,
+    down: Mutex<Option<Instant>>,
     pub(crate) tokens: Tokens,
 }
 
+/// `repository:x:pull`
+pub(crate) fn pull_scope(repository: &str) -> String {
+    format!("repository:{repository}:pull")
+}
+
 /// A request to a repository.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Request<'a> {
-    pub(crate) reference: &'a Reference,
-    /// Behind `/v2/<repository>/`.
-    pub(crate) path: String,
-    pub(crate) accept: Option<&'static str>,
-    /// First byte that is wanted.
-    pub(crate) offset: u64,
+    pub(crate) method: Method,
+    pub(crate) target: Target,
+    pub(crate) headers: HeaderMap,
+    pub(crate) payload: Payload,
+    /// The answer may take long; who asks watches over it.
+    pub(crate) patient: bool,
+    pub(crate) scopes: &'a [String],
+    pub(crate) credentials: Option<&'a Credentials>,
+}
+
+/// A request's body, which can be sent again.
+#[derive(Debug, Clone)]
+pub(crate) enum Payload {
+    Nothing,
+    Bytes(Bytes),
+    File(Part),
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Behind `/v2/`.
+    Path(String),
+    /// As the registry named it (`Location`); only its own addresses get the authorization.
+    Url(Url),
+}
+
+impl<'a> Request<'a> {
+    /// A GET behind `/v2/<repository>/`.
+    pub(crate) fn get(
+        reference: &Reference,
+        path: &str,
+        scopes: &'a [String],
+        credentials: Option<&'a Credentials>,
+    ) -> Self {
+        Self {
+            method: Method::GET,
+            target: Target::Path(format!("{}/{path}", reference.path)),
+            headers: HeaderMap::new(),
+            payload: Payload::Nothing,
+            patient: false,
+            scopes,
+            credentials,
+        }
+    }
+}
+
+/// How a registry is addressed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Name {
+    /// `host[:port]`
+    pub(crate) host: String,
+    /// The whole address, for a mirror: `https://host[:port]/path/`.
+    pub(crate) mirror: Option<String>,
 }
 
 impl Host {
-    pub(crate) fn new(domain: &str, options: &RegistryOptions) -> Result<Self, RegistryError> {
-        let name = if domain == HUB.0 { HUB.1 } else { domain };
-        let local = is_local(name);
-        let insecure = local || options.insecure.iter().any(|i| i == domain || i == name);
-        let folder = options.certificate_folder.as_ref().map(|f| f.join(domain));
-        let mut builder = Client::builder()
-            .user_agent(concat!("gantry/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(options.connect_timeout)
-            .read_timeout(options.idle_timeout)
-            .tls_backend_preconfigured(tls::config(folder.as_deref(), insecure)?);
-        if local {
-            // As Go's ProxyFromEnvironment: never for this machine.
-            builder = builder.no_proxy();
-        }
-        let client = builder
-            .build()
-            .map_err(|e| RegistryError::Unreachable(format!("cannot speak to {name}: {e}")))?;
-        let mut bases = vec![format!("https://{name}")];
-        if insecure {
-            bases.push(format!("http://{name}"));
-        }
+    /// `folder`: certificates for this registry.
+    pub(crate) async fn new(
+        name: &Name,
+        folder: Option<&Path>,
+        options: &RegistryOptions,
+    ) -> Result<Self, RegistryError> {
+        let domain = name.host.as_str();
+        let host = if domain == HUB.0 { HUB.1 } else { domain };
+        let insecure = is_insecure(host, options).await;
+        let tls = tls::config(folder, insecure)?;
+        let builder = || {
+            let proxies = options.proxies.clone();
+            Client::builder()
+                .user_agent(concat!("gantry/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(options.connect_timeout)
+                .redirect(redirect::bounded(insecure))
+                // Not the environment's: the options have them already.
+                .no_proxy()
+                .proxy(Proxy::custom(move |url| proxies.of(url)))
+                .tls_backend_preconfigured(tls.clone())
+        };
+        let built = |builder: reqwest::ClientBuilder| {
+            let failed = |e| RegistryError::Unreachable(format!("cannot speak to {host}: {e}"));
+            builder.build().map_err(failed)
+        };
+        let patient = || builder().read_timeout(options.idle_timeout);
+        let bases = match &name.mirror {
+            Some(address) => vec![address.trim_end_matches('/').to_owned()],
+            None if insecure => vec![format!("https://{host}"), format!("http://{host}")],
+            None => vec![format!("https://{host}")],
+        };
         Ok(Self {
-            client,
-            idle_timeout: options.idle_timeout,
+            client: built(patient())?,
+            sender: built(builder())?,
+            authorizer: built(patient().redirect(redirect::at_home()))?,
+            options: options.clone(),
             bases,
             chosen: Mutex::new(None),
+            mirror: name.mirror.is_some(),
+            down: Mutex::new(None),
             tokens: Tokens::default(),
         })
+    }
+
+    /// Whether it may be spoken to without TLS.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.bases.iter().any(|base| base.starts_with("http://"))
+    }
+
+    /// Whether it did not answer a moment ago.
+    pub(crate) fn is_down(&self) -> bool {
+        let down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        down.is_some_and(|since| since.elapsed() < DOWN)
     }
 
     /// The base that answers `/v2/`, tried in order: HTTPS, then HTTP where that is allowed.
@@ -88,6 +180,7 @@ impl Host {
                 Err(error) => failure = words::failure("Get", &url, &error).await,
             }
         }
+        *self.down.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         Err(RegistryError::Unreachable(failure))
     }
 
@@ -95,45 +188,66 @@ impl Host {
         self.chosen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a request, and once more with what the registry's challenge asks for. The answer's status is a
-    /// success, or the error is in the registry's words.
-    pub(crate) async fn get(
-        &self,
-        request: &Request<'_>,
-        credentials: Option<&Credentials>,
-    ) -> Result<Response, RegistryError> {
+    /// Sends a request, and once more with what the registry's challenge asks for: also where a token that was
+    /// good before is not any more. The answer's status is a success.
+    pub(crate) async fn ask(&self, request: &Request<'_>) -> Result<Response, Unanswered> {
         let base = self.base().await?;
-        let url = format!("{base}/v2/{}/{}", request.reference.path, request.path);
-        let repository = &request.reference.path;
-        let mut granted = self.tokens.find(repository, credentials);
+        let url = match &request.target {
+            Target::Path(path) => format!("{base}/v2/{path}"),
+            Target::Url(url) => url.to_string(),
+        };
+        // COMPAT: Docker sends what it has for Docker Hub to the mirrors, too.
+        let credentials = request.credentials.filter(|_| !self.mirror);
+        let home = is_home(&base, &url);
+        let mut granted = match home {
+            true => self.tokens.find(request.scopes, credentials),
+            false => None,
+        };
         let mut retried = false;
         loop {
-            let response = self.send(&url, request, granted.as_ref()).await?;
-            if response.status() != StatusCode::UNAUTHORIZED || retried {
-                return refuse(request.reference, &url, response).await;
+            let response = self.send(request, &url, granted.as_ref()).await?;
+            if response.status().is_success() {
+                return Ok(response);
             }
-            let Some(challenge) = challenge_of(response.headers()) else {
-                return refuse(request.reference, &url, response).await;
+            // What somebody else says behind a redirect is no reason to show passwords.
+            let own = home && is_home(&base, response.url().as_str());
+            let asked = response.status() == StatusCode::UNAUTHORIZED && own && !retried;
+            let challenge = asked.then(|| challenge_of(response.headers())).flatten();
+            let Some(challenge) = challenge else {
+                return Err(Unanswered::Refused(Refusal::read(response).await));
             };
-            let answer = self.grant(&challenge, repository, credentials).await;
-            granted = Some(answer.map_err(|error| error.about(&url))?);
+            let answer = self.grant(&challenge, request.scopes, credentials).await;
+            granted = Some(answer.map_err(|why| match why {
+                Unanswered::Ungranted(refusal) => Unanswered::Ungranted(Refusal {
+                    url: url.clone(),
+                    ..refusal
+                }),
+                other => other,
+            })?);
             retried = true;
         }
     }
 
     async fn send(
         &self,
-        url: &str,
         request: &Request<'_>,
+        url: &str,
         granted: Option<&Granted>,
     ) -> Result<Response, RegistryError> {
-        let mut builder = self.client.request(Method::GET, url);
-        if let Some(accept) = request.accept {
-            builder = builder.header(ACCEPT, accept);
-        }
-        if request.offset > 0 {
-            builder = builder.header(RANGE, format!("bytes={}-", request.offset));
-        }
+        let client = match request.patient {
+            true => &self.sender,
+            false => &self.client,
+        };
+        let mut builder = client
+            .request(request.method.clone(), url)
+            .headers(request.headers.clone());
+        builder = match &request.payload {
+            Payload::Nothing => builder,
+            Payload::Bytes(bytes) => builder.body(bytes.clone()),
+            Payload::File(part) => builder
+                .header(CONTENT_LENGTH, part.length())
+                .body(part.body()),
+        };
         if let Some(granted) = granted {
             let mut value = HeaderValue::from_str(&granted.header())
                 .map_err(|_| RegistryError::Protocol("the token is no header's text".into()))?;
@@ -143,7 +257,8 @@ impl Host {
         match builder.send().await {
             Ok(response) => Ok(response),
             Err(error) => {
-                let text = words::failure("Get", url, &error).await;
+                let method = words::method(&request.method);
+                let text = words::failure(&method, url, &error).await;
                 // The next try finds out anew whether and how the registry is there.
                 *self.lock_chosen() = None;
                 Err(if error.is_connect() {
@@ -156,14 +271,57 @@ impl Host {
     }
 }
 
-/// Whether Docker takes a registry for one of this machine: `localhost` and 127.0.0.0/8 (and `::1`).
-fn is_local(name: &str) -> bool {
-    let host = match name.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-        _ => name,
+/// An address that a registry's answer names, in full.
+pub(crate) fn named(asked: &Url, text: &str) -> Result<Url, RegistryError> {
+    let broken = |why: String| {
+        RegistryError::Protocol(format!(
+            "the registry names an address ({text:?}) that cannot be used: {why}"
+        ))
     };
-    let host = host.trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    let mut url = asked.join(text).map_err(|e| broken(e.to_string()))?;
+    if url.scheme() == "http" && asked.scheme() == "https" && url.host() == asked.host() {
+        // A registry behind a proxy that does TLS for it does not know better.
+        let _ = url.set_scheme("https");
+    }
+    match url.scheme() {
+        "http" if asked.scheme() == "https" => Err(broken("it goes from https to http".to_owned())),
+        "http" | "https" => Ok(url),
+        scheme => Err(broken(format!("unsupported protocol scheme {scheme:?}"))),
+    }
+}
+
+/// Whether an address is the registry's own: the same scheme, host and port.
+fn is_home(base: &str, url: &str) -> bool {
+    match (Url::parse(base), Url::parse(url)) {
+        (Ok(base), Ok(url)) => base.origin() == url.origin(),
+        _ => false,
+    }
+}
+
+/// Whether any certificate, or none, will do: the registry is named so, or lies in such a network.
+// COMPAT: moby's isSecureIndex (registry/config.go); Docker Hub is never one of them.
+async fn is_insecure(host: &str, options: &RegistryOptions) -> bool {
+    if host == HUB.1 {
+        return false;
+    }
+    if options.names_insecure(host) {
+        return true;
+    }
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_matches(['[', ']']);
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return options.is_insecure_address(address);
+    }
+    if name == "localhost" {
+        return true;
+    }
+    let found = tokio::time::timeout(options.connect_timeout, lookup_host((name, 0))).await;
+    found.is_ok_and(|found| {
+        found.is_ok_and(|mut addresses| addresses.any(|at| options.is_insecure_address(at.ip())))
+    })
 }
 
 fn challenge_of(headers: &HeaderMap) -> Option<challenge::Challenge> {
@@ -173,109 +331,59 @@ fn challenge_of(headers: &HeaderMap) -> Option<challenge::Challenge> {
         .next()
 }
 
-/// Reads an answer's body, up to `limit` bytes.
-pub(crate) async fn body(
-    url: &str,
-    mut response: Response,
-    limit: usize,
-) -> Result<Bytes, RegistryError> {
-    let mut bytes = BytesMut::new();
-    loop {
-        let chunk = match response.chunk().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => return Ok(bytes.freeze()),
-            Err(error) => {
-                let text = words::failure("Get", url, &error).await;
-                return Err(RegistryError::Protocol(text));
-            }
-        };
-        if bytes.len() + chunk.len() > limit {
-            return Err(RegistryError::Protocol(format!(
-                "Get {url:?}: the answer is larger than {limit} bytes"
-            )));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-}
-
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct Errors {
-    errors: Vec<Single>,
-}
-
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct Single {
-    code: String,
-    message: String,
-}
-
-/// Lets a success through; makes an error of everything else, in the words of moby's `translatePullError`.
-async fn refuse(
-    reference: &Reference,
-    url: &str,
-    response: Response,
-) -> Result<Response, RegistryError> {
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    let bytes = body(url, response, 64 << 10).await.unwrap_or_default();
-    let errors: Errors = serde_json::from_slice(&bytes).unwrap_or_default();
-    let first = errors.errors.into_iter().next().unwrap_or_default();
-    let (code, message) = match (first.code.as_str(), status) {
-        ("", StatusCode::UNAUTHORIZED) => ("UNAUTHORIZED", "authentication required"),
-        ("", StatusCode::FORBIDDEN) => ("DENIED", "requested access to the resource is denied"),
-        ("", StatusCode::NOT_FOUND) if url.contains("/manifests/") => {
-            ("MANIFEST_UNKNOWN", "manifest unknown")
-        }
-        (code, _) => (code, first.message.as_str()),
-    };
-    let cause = format!("{}: {message}", code.to_lowercase().replace('_', " "));
-    Err(match code {
-        "DENIED" => RegistryError::Denied(format!(
-            "pull access denied for {}, repository does not exist or may require 'docker login': {cause}",
-            reference.familiar_name()
-        )),
-        "UNAUTHORIZED" => RegistryError::Denied(format!("Head {url:?}: {cause}")),
-        "MANIFEST_UNKNOWN" => RegistryError::NotFound(format!(
-            "manifest for {} not found: {cause}",
-            reference.familiar()
-        )),
-        "NAME_UNKNOWN" => RegistryError::NotFound(format!(
-            "repository {} not found: {cause}",
-            reference.familiar_name()
-        )),
-        "" => RegistryError::Protocol(format!(
-            "Get {url:?}: received unexpected HTTP status: {status}"
-        )),
-        _ => RegistryError::Protocol(cause),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn registries_of_this_machine() {
+    #[tokio::test]
+    async fn insecure_registries() {
+        let options = RegistryOptions {
+            insecure: ["10.0.0.0/8", "a.invalid:5"]
+                .map(|i| crate::insecure(i).unwrap())
+                .to_vec(),
+            ..RegistryOptions::default()
+        };
         for name in [
             "localhost",
             "localhost:5000",
             "127.0.0.1:5000",
             "127.9.9.9",
             "[::1]:5000",
+            "10.0.0.1:5000",
+            "a.invalid:5",
         ] {
-            assert!(is_local(name), "{name}");
+            assert!(is_insecure(name, &options).await, "{name}");
         }
         for name in [
-            "registry-1.docker.io",
-            "localhost.example:1",
-            "10.0.0.1:5000",
+            HUB.1,
+            "no-such.invalid:1",
+            "11.0.0.1:5000",
             "[::2]",
+            "a.invalid",
         ] {
-            assert!(!is_local(name), "{name}");
+            assert!(!is_insecure(name, &options).await, "{name}");
         }
+    }
+
+    #[test]
+    fn named_addresses() {
+        let asked = Url::parse("https://a.b:5/v2/x/blobs/uploads/").unwrap();
+        let at = |text: &str| named(&asked, text).map(|url| url.to_string()).ok();
+        assert_eq!(at("/v2/y?a=1").as_deref(), Some("https://a.b:5/v2/y?a=1"));
+        assert_eq!(
+            at("http://a.b:5/v2/y").as_deref(),
+            Some("https://a.b:5/v2/y")
+        );
+        assert_eq!(at("https://c.d/y").as_deref(), Some("https://c.d/y"));
+        assert_eq!(at("http://c.d/y"), None);
+        assert_eq!(at("file:///etc/passwd"), None);
+    }
+
+    #[test]
+    fn the_own_addresses() {
+        assert!(is_home("https://a.b", "https://a.b:443/v2/"));
+        assert!(!is_home("https://a.b", "http://a.b/v2/"));
+        assert!(!is_home("http://a.b:1", "http://a.b:2/v2/"));
+        assert!(!is_home("https://a.b", "https://a.c/v2/"));
     }
 }

@@ -1,31 +1,40 @@
-//! The registry client: pull.
+//! The registry client: pull and push.
 //!
-//! Owns: the distribution protocol, authentication, choice of platform.
+//! Owns: the distribution protocol, authentication, mirrors and proxies, choice of platform.
 //! Never: knows containers; writes to the store (the engine connects the two).
-//! Start here: [`Registry::resolve`], [`Registry::blob`].
+//! Start here: [`Registry::resolve`], [`Registry::blob`], [`Registry::push`].
 //!
 //! A registry is a stranger: every document is bounded in size and checked against its digest, every wait has
 //! an end. What a blob holds is checked by the store, which hashes it while unpacking.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod auth;
 mod blob;
 mod challenge;
 mod document;
 mod error;
 mod host;
+mod options;
+mod proxy;
+mod push;
+mod redirect;
+mod tags;
 mod tls;
+mod upload;
 mod words;
 
 pub use error::RegistryError;
+pub use options::{Insecure, RegistryOptions, insecure, mirror};
+pub use proxy::{Proxies, masked};
+pub use push::{Outgoing, Push, Sending, Source};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use gantry_oci::{Digest, Reference};
-use host::Host;
+use host::{HUB, Host, Name};
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Credentials of one registry (`X-Registry-Auth`).
@@ -34,6 +43,8 @@ pub struct Credentials {
     pub username: String,
     pub password: String,
     pub identity_token: String,
+    /// A token that is shown as it is.
+    pub registry_token: String,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -58,30 +69,6 @@ impl std::fmt::Display for Platform {
         match &self.variant {
             Some(variant) => write!(f, "/{variant}"),
             None => Ok(()),
-        }
-    }
-}
-
-/// Settings of the client (daemon.json).
-#[derive(Debug, Clone)]
-pub struct RegistryOptions {
-    /// Registries (`host[:port]`) spoken to by HTTP or with any certificate, beside loopback ones.
-    pub insecure: Vec<String>,
-    /// PEM files of more certificate authorities: `<folder>/<host[:port]>/*.crt`.
-    pub certificate_folder: Option<PathBuf>,
-    /// How long a connection may take to be made.
-    pub connect_timeout: Duration,
-    /// How long a registry may be silent in the middle of an answer.
-    pub idle_timeout: Duration,
-}
-
-impl Default for RegistryOptions {
-    fn default() -> Self {
-        Self {
-            insecure: Vec::new(),
-            certificate_folder: Some(PathBuf::from("/etc/docker/certs.d")),
-            connect_timeout: Duration::from_secs(8),
-            idle_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -113,20 +100,54 @@ pub struct RemoteLayer {
 /// A blob as it comes. It ends after exactly the expected number of bytes, or with an error.
 pub type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
 
-/// A client of all registries. Clones share connections and tokens.
+/// Called when a download waits for its next try.
+pub type Told = Arc<dyn Fn(Duration) + Send + Sync>;
+
+/// A client of all registries. Clones share connections, tokens and settings.
 #[derive(Debug, Clone)]
-pub struct Registry {
-    options: Arc<RegistryOptions>,
-    hosts: Arc<Mutex<HashMap<String, Arc<Host>>>>,
+pub struct Registry(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    options: RwLock<Arc<RegistryOptions>>,
+    hosts: Mutex<HashMap<Name, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    host: Arc<Host>,
+    /// What its certificates were made from.
+    certificates: tls::Stamp,
 }
 
 impl Registry {
     /// Makes a client; no file is read and nothing is connected before the first use.
     pub fn new(options: RegistryOptions) -> Self {
-        Self {
-            options: Arc::new(options),
-            hosts: Arc::default(),
-        }
+        Self(Arc::new(Shared {
+            options: RwLock::new(Arc::new(options)),
+            hosts: Mutex::default(),
+        }))
+    }
+
+    /// The present settings.
+    pub fn options(&self) -> Arc<RegistryOptions> {
+        let options = self.0.options.read();
+        options.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the settings, for what begins from now on.
+    pub fn configure(&self, options: RegistryOptions) {
+        let mut held = self
+            .0
+            .options
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(options);
+        self.lock_hosts().clear();
+    }
+
+    fn lock_hosts(&self) -> MutexGuard<'_, HashMap<Name, Known>> {
+        self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fetches manifest and configuration for a reference.
@@ -136,8 +157,31 @@ impl Registry {
         platform: &Platform,
         credentials: Option<&Credentials>,
     ) -> Result<Remote, RegistryError> {
-        let host = self.host(&reference.domain)?;
+        for mirror in self.mirrors(reference).await {
+            match document::resolve(&mirror, reference, platform, credentials).await {
+                Ok(remote) => return Ok(remote),
+                Err(why) => passed_over(reference, &why),
+            }
+        }
+        let host = self.host(&reference.domain).await?;
         document::resolve(&host, reference, platform, credentials).await
+    }
+
+    /// All tags of a repository.
+    pub async fn tags(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+    ) -> Result<Vec<String>, RegistryError> {
+        for mirror in self.mirrors(reference).await {
+            match tags::list(&mirror, reference, credentials).await {
+                Ok(tags) => return Ok(tags),
+                Err(why) => passed_over(reference, &why.pulling(reference)),
+            }
+        }
+        let host = self.host(&reference.domain).await?;
+        let tags = tags::list(&host, reference, credentials).await;
+        tags.map_err(|why| why.pulling(reference))
     }
 
     /// Streams a blob from `offset` on. A broken or silent connection is made again and the blob taken up where
@@ -148,25 +192,81 @@ impl Registry {
         layer: &RemoteLayer,
         offset: u64,
         credentials: Option<&Credentials>,
+        told: Option<Told>,
     ) -> Result<BlobStream, RegistryError> {
-        let host = self.host(&reference.domain)?;
-        blob::stream(
-            host,
-            reference.clone(),
-            layer.clone(),
+        let mut hosts = self.mirrors(reference).await;
+        hosts.push(self.host(&reference.domain).await?);
+        let wanted = blob::Wanted {
+            reference,
+            layer,
             offset,
-            credentials.cloned(),
-        )
-        .await
+            credentials,
+            told,
+        };
+        blob::stream(hosts, wanted).await
     }
 
-    fn host(&self, domain: &str) -> Result<Arc<Host>, RegistryError> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(host) = hosts.get(domain) {
-            return Ok(host.clone());
+    /// Opens a repository to be pushed to.
+    pub async fn push(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+    ) -> Result<Push, RegistryError> {
+        let host = self.host(&reference.domain).await?;
+        Push::open(host, reference, credentials).await
+    }
+
+    /// The mirrors that may have a repository: there are some for Docker Hub alone.
+    async fn mirrors(&self, reference: &Reference) -> Vec<Arc<Host>> {
+        let mut found = Vec::new();
+        if reference.domain != HUB.0 {
+            return found;
         }
-        let host = Arc::new(Host::new(domain, &self.options)?);
-        hosts.insert(domain.to_owned(), host.clone());
+        for mirror in &self.options().mirrors {
+            let rest = mirror
+                .split_once("://")
+                .map_or(mirror.as_str(), |(_, rest)| rest);
+            let name = Name {
+                host: rest.split('/').next().unwrap_or_default().to_owned(),
+                mirror: Some(mirror.clone()),
+            };
+            match self.known(name).await {
+                Ok(host) if host.is_down() => {}
+                Ok(host) => found.push(host),
+                Err(error) => tracing::warn!(mirror, %error, "a mirror cannot be used"),
+            }
+        }
+        found
+    }
+
+    async fn host(&self, domain: &str) -> Result<Arc<Host>, RegistryError> {
+        let name = Name {
+            host: domain.to_owned(),
+            mirror: None,
+        };
+        self.known(name).await
+    }
+
+    async fn known(&self, name: Name) -> Result<Arc<Host>, RegistryError> {
+        let options = self.options();
+        let folder = tls::folder(options.certificate_folder.as_deref(), &name.host);
+        let certificates = tls::stamp(folder.as_deref());
+        if let Some(known) = self.lock_hosts().get(&name)
+            && known.certificates == certificates
+        {
+            return Ok(known.host.clone());
+        }
+        let host = Arc::new(Host::new(&name, folder.as_deref(), &options).await?);
+        let known = Known {
+            host: host.clone(),
+            certificates,
+        };
+        self.lock_hosts().insert(name, known);
         Ok(host)
     }
+}
+
+fn passed_over(reference: &Reference, why: &RegistryError) {
+    let image = reference.familiar();
+    tracing::info!(image, %why, "a mirror does not serve an image");
 }

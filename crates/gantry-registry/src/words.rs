@@ -9,6 +9,12 @@ pub(crate) async fn failure(method: &str, url: &str, error: &reqwest::Error) -> 
     format!("{method} {url:?}: {}", reason(url, error).await)
 }
 
+/// `Get`, as Go's net/http writes it.
+pub(crate) fn method(method: &reqwest::Method) -> String {
+    let (first, rest) = method.as_str().split_at(1);
+    first.to_owned() + &rest.to_lowercase()
+}
+
 async fn reason(url: &str, error: &reqwest::Error) -> String {
     if let Some(tls) = find::<rustls::Error>(error) {
         return tls_reason(tls);

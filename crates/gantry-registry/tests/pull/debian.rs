@@ -142,7 +142,7 @@ async fn both_formats_that_skopeo_pushes() {
         );
         for offset in [0, 100, packed.len()] {
             let stream = registry
-                .blob(&reference, layer, offset as u64, None)
+                .blob(&reference, layer, offset as u64, None, None)
                 .await
                 .unwrap();
             let pieces: Vec<_> = stream.try_collect().await.unwrap();

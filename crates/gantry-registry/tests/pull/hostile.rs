@@ -33,7 +33,7 @@ async fn download(server: &Server) -> Result<Vec<u8>, RegistryError> {
     let reference = server.reference("a/b:latest");
     let remote = registry.resolve(&reference, &platform(), None).await?;
     let stream = registry
-        .blob(&reference, &remote.layers[0], 0, None)
+        .blob(&reference, &remote.layers[0], 0, None, None)
         .await?;
     let pieces: Vec<_> = stream.try_collect().await?;
     Ok(pieces.concat())
@@ -275,7 +275,7 @@ async fn a_download_that_always_breaks_ends() {
     .await;
     let error = download(&server).await.unwrap_err();
     assert!(matches!(error, RegistryError::Protocol(_)), "{error:?}");
-    assert_eq!(server.asked(Digest::of(&image.layer).as_str()).len(), 4);
+    assert_eq!(server.asked(Digest::of(&image.layer).as_str()).len(), 5);
 }
 
 #[tokio::test]
@@ -307,7 +307,7 @@ async fn a_dropped_stream_ends_the_download() {
         .await
         .unwrap();
     let mut stream = registry
-        .blob(&reference, &remote.layers[0], 0, None)
+        .blob(&reference, &remote.layers[0], 0, None, None)
         .await
         .unwrap();
     stream.next().await.unwrap().unwrap();
@@ -348,7 +348,8 @@ async fn tokens() {
         if head.path.starts_with("/token?") {
             let user = base64::engine::general_purpose::STANDARD.encode("me:secret");
             if head.header("authorization") != format!("Basic {user}") {
-                return Some(Answer::new("401 Unauthorized", &[], b"{}"));
+                let said = br#"{"details":"incorrect username or password"}"#;
+                return Some(Answer::new("401 Unauthorized", &[], said));
             }
             let right = head.path.contains("scope=repository%3Aa%2Fb%3Apull")
                 && head.path.contains("service=us");
@@ -368,7 +369,7 @@ async fn tokens() {
     let mut credentials = Credentials {
         username: "me".into(),
         password: "secret".into(),
-        identity_token: String::new(),
+        ..Credentials::default()
     };
     let remote = registry
         .resolve(&reference, &platform(), Some(&credentials))
@@ -376,7 +377,7 @@ async fn tokens() {
         .unwrap();
     let layer = &remote.layers[0];
     let stream = registry
-        .blob(&reference, layer, 0, Some(&credentials))
+        .blob(&reference, layer, 0, Some(&credentials), None)
         .await
         .unwrap();
     let pieces: Vec<_> = stream.try_collect().await.unwrap();
@@ -396,7 +397,7 @@ async fn tokens() {
     assert!(
         error
             .to_string()
-            .ends_with("unauthorized: incorrect username or password"),
+            .ends_with("\": unauthorized: incorrect username or password"),
         "{error}"
     );
 }
@@ -422,7 +423,7 @@ async fn basic_authentication() {
     let credentials = Credentials {
         username: "me".into(),
         password: "secret".into(),
-        identity_token: String::new(),
+        ..Credentials::default()
     };
     registry
         .resolve(&reference, &platform(), Some(&credentials))

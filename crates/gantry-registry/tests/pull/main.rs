@@ -1,7 +1,9 @@
-//! Pulling from real and from hostile registries on loopback.
+//! Pulling from and pushing to real and hostile registries on loopback.
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 mod debian;
 mod hostile;
+mod push;
 mod server;
 mod tls;
+mod upload_server;

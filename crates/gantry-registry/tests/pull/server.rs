@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 /// A request's first line and headers (names in lower case).
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
+    pub(crate) method: String,
     /// Path with query.
     pub(crate) path: String,
     pub(crate) headers: HashMap<String, String>,
@@ -114,15 +115,20 @@ pub(crate) async fn serve(
     }
     let text = String::from_utf8_lossy(&text).into_owned();
     let mut lines = text.lines();
-    let path = lines.next().unwrap().split(' ').nth(1).unwrap().to_owned();
-    let headers = lines
+    let mut words = lines.next().unwrap().split(' ').map(str::to_owned);
+    let (method, path) = (words.next().unwrap(), words.next().unwrap());
+    let headers: HashMap<_, _> = lines
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
         .collect();
+    let length = headers.get("content-length");
+    let length = length.map_or(0, |text: &String| text.parse().unwrap());
+    stream.read_exact(&mut vec![0; length]).await?;
     let head = {
         let mut kept = kept.lock().unwrap();
         let seen = kept.iter().filter(|r| r.path == path).count();
         let head = Head {
+            method,
             path,
             headers,
             seen,
@@ -145,6 +151,8 @@ pub(crate) fn registry() -> Registry {
         certificate_folder: None,
         idle_timeout: Duration::from_millis(300),
         connect_timeout: Duration::from_secs(2),
+        pause: Duration::from_millis(50),
+        proxies: Default::default(),
         ..RegistryOptions::default()
     })
 }

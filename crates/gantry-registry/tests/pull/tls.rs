@@ -2,7 +2,7 @@
 
 use crate::server::{Image, Script, platform, serve};
 use gantry_oci::Reference;
-use gantry_registry::{Registry, RegistryError, RegistryOptions};
+use gantry_registry::{Insecure, Registry, RegistryError, RegistryOptions};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use std::sync::{Arc, Mutex};
@@ -59,7 +59,7 @@ fn reference(port: u16) -> Reference {
     }
 }
 
-fn registry(folder: &std::path::Path, insecure: Vec<String>) -> Registry {
+fn registry(folder: &std::path::Path, insecure: Vec<Insecure>) -> Registry {
     Registry::new(RegistryOptions {
         insecure,
         certificate_folder: Some(folder.to_owned()),
@@ -101,7 +101,10 @@ async fn insecure_and_local_registries_need_none() {
     let (port, _) = start().await;
     let folder = tempfile::tempdir().unwrap();
     let named = reference(port);
-    let insecure = registry(folder.path(), vec![named.domain.clone()]);
+    let insecure = registry(
+        folder.path(),
+        vec![gantry_registry::insecure(&named.domain).unwrap()],
+    );
     insecure.resolve(&named, &platform(), None).await.unwrap();
 
     let local = Reference {

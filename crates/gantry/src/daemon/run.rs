@@ -64,8 +64,11 @@ async fn serve(
         spawner,
         bridge: bridge_config(&settings)?,
         registry: gantry_registry::RegistryOptions {
-            insecure: settings.insecure_registries.clone(),
-            certificate_folder: Some("/etc/docker/certs.d".into()),
+            insecure: settings
+                .insecure_registries
+                .iter()
+                .map(|text| gantry_registry::insecure(text).map_err(anyhow::Error::msg))
+                .collect::<Result<_>>()?,
             ..gantry_registry::RegistryOptions::default()
         },
     })

@@ -85,7 +85,7 @@ impl Job<'_> {
     async fn download(&self) -> Result<()> {
         let mut bar = self.bar();
         let registry = &self.puller.registry;
-        let stream = registry.blob(self.reference, self.remote, 0, self.credentials);
+        let stream = registry.blob(self.reference, self.remote, 0, self.credentials, None);
         let mut stream = stream.await?;
         let (sender, pieces) = mpsc::channel(WAITING);
         let expected = Expected {

@@ -64,6 +64,7 @@ impl From<RegistryError> for Error {
             RegistryError::Denied(text) if text.starts_with("pull access denied") => {
                 ErrorKind::NotFound
             }
+            RegistryError::Invalid(_) => ErrorKind::InvalidParameter,
             _ => ErrorKind::System,
         };
         Self::new(kind, error.to_string())
@@ -75,6 +76,7 @@ fn credentials(auth: &AuthConfig) -> Credentials {
         username: auth.username.clone(),
         password: auth.password.clone(),
         identity_token: auth.identitytoken.clone(),
+        registry_token: auth.registrytoken.clone(),
     }
 }
 
