@@ -13,6 +13,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
     ("debootstrap", "debootstrap"),
     ("skopeo", "skopeo"),
+    ("mkfs.btrfs", "btrfs-progs"),
     ("docker-registry", "docker-registry"),
     ("python3", "python3"),
     ("nft", "nftables"),

@@ -8,7 +8,7 @@ use crate::images::Images;
 use gantry_network::bridge::{Bridge, BridgeConfig};
 use gantry_registry::RegistryOptions;
 use gantry_runtime::spawn::Spawner;
-use gantry_store::Store;
+use gantry_store::{Options as StoreOptions, Store};
 use std::sync::Arc;
 
 /// What the daemon opens an engine with.
@@ -20,6 +20,7 @@ pub struct EngineConfig {
     /// None: no default bridge (`--bridge none`).
     pub bridge: Option<BridgeConfig>,
     pub registry: RegistryOptions,
+    pub store: StoreOptions,
 }
 
 /// The services.
@@ -39,9 +40,11 @@ impl Engine {
             spawner,
             bridge,
             registry,
+            store,
         } = config;
         let (context, records) =
-            crate::blocking(move || open_blocking(settings, spawner, bridge, registry)).await??;
+            crate::blocking(move || open_blocking(settings, spawner, bridge, registry, &store))
+                .await??;
         let containers = Arc::new(Containers::new(context.clone()));
         containers.recover(records).await?;
         containers.recover_execs().await?;
@@ -63,6 +66,7 @@ fn open_blocking(
     spawner: Spawner,
     bridge: Option<BridgeConfig>,
     registry: RegistryOptions,
+    store: &StoreOptions,
 ) -> Result<Opened> {
     for dir in [
         settings.data_root.join("containers"),
@@ -71,7 +75,7 @@ fn open_blocking(
         std::fs::create_dir_all(&dir)
             .map_err(|e| Error::caused(&format!("cannot make {}", dir.display()), e))?;
     }
-    let store = Arc::new(Store::open(&settings.data_root)?);
+    let store = Arc::new(Store::open_with(&settings.data_root, store)?);
     let (records, endpoints) = recover::read_records(&store, &settings.exec_root)?;
     let bridge = bridge
         .map(|config| Bridge::up(config, &endpoints))

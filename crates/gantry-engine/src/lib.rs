@@ -16,6 +16,7 @@ pub mod volumes;
 
 pub use engine::{Engine, EngineConfig};
 pub use error::{Error, ErrorKind, Result};
+pub use gantry_store::Options as StoreOptions;
 
 /// Runs blocking work on a thread that may block.
 pub(crate) async fn blocking<T: Send + 'static>(

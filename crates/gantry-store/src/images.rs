@@ -4,7 +4,7 @@
 use crate::blobs::Blobs;
 use crate::database::Database;
 use crate::layers::Layers;
-use crate::snapshots::Base;
+use crate::snapshots::{Base, Driver};
 use crate::{At, Result, StoreError};
 use gantry_oci::config::ImageConfig;
 use gantry_oci::{Digest, Reference};
@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Images {
     blobs: Arc<Blobs>,
     layers: Arc<Layers>,
+    snapshots: Arc<dyn Driver>,
     database: Arc<Database>,
     table: RwLock<Table>,
 }
@@ -57,11 +58,13 @@ impl Images {
     pub(crate) fn open(
         blobs: Arc<Blobs>,
         layers: Arc<Layers>,
+        snapshots: Arc<dyn Driver>,
         database: Arc<Database>,
     ) -> Result<Self> {
         let images = Self {
             blobs,
             layers,
+            snapshots,
             database,
             table: RwLock::default(),
         };
@@ -313,12 +316,12 @@ impl Images {
     /// Removes the layers that no image and no container uses, and no lease protects.
     pub fn collect_layers(&self) -> Result<()> {
         let held = self.layers.hold();
-        let mut used: HashSet<Digest> = self
-            .table()
-            .images
-            .values()
-            .flat_map(|i| i.diff_ids.clone())
-            .collect();
+        let stacks: HashSet<Vec<Digest>> = {
+            let table = self.table();
+            let images = table.images.values();
+            images.map(|image| image.diff_ids.clone()).collect()
+        };
+        let mut used: HashSet<Digest> = stacks.iter().flatten().cloned().collect();
         for (id, base) in self.database.pairs("SELECT id, base FROM snapshot", [])? {
             let base = serde_json::from_str(&base)
                 .map_err(|e| StoreError::Invalid(format!("the base of {id}: {e}")))?;
@@ -336,7 +339,7 @@ impl Images {
         for tree in trees {
             std::fs::remove_dir_all(&tree).at("cannot remove the layer", &tree)?;
         }
-        Ok(())
+        self.snapshots.collect(&stacks)
     }
 }
 

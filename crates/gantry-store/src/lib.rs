@@ -11,8 +11,8 @@
 //! partial/<hex>                  blobs that have come in part
 //! layers/l/<hex>/                an unpacked layer, named by its diff ID
 //! layers/r/<hex>/                its recipe, by which its tar is written again
-//! layers/overlay2/c/<id>/        a container's writable layer: upper, work
-//! layers/overlay2/init/          the mount points that every container has, the lowest layer of all
+//! layers/<driver>/c/<id>/        a container's writable layer; of overlay2: upper, work
+//! layers/<driver>/init/          the mount points that every container has, the lowest layer of all
 //! tmp/                           what is being written; emptied by each start
 //! ```
 //!
@@ -21,18 +21,15 @@
 
 pub mod archive;
 pub mod blobs;
-mod changes;
 mod collect;
 pub mod commit;
-mod compare;
 pub mod database;
 pub mod images;
 pub mod layers;
-mod legacy_mount;
-mod overlay;
 pub mod snapshots;
 mod unpack;
 mod upper;
+mod whiteouts;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -94,6 +91,8 @@ impl<T, E: Into<std::io::Error>> At<T> for std::result::Result<T, E> {
 pub struct Options {
     /// Keep the compressed blobs of layers, so that the folder `image` is a whole OCI layout.
     pub keep_blobs: bool,
+    /// `overlay2`, `btrfs` or `vfs`; none: what works best, or what was used before.
+    pub storage_driver: Option<String>,
     /// What tells one boot of the machine from another, instead of the kernel's own.
     pub boot_id: Option<String>,
 }
@@ -105,7 +104,7 @@ pub struct Store {
     pub blobs: Arc<blobs::Blobs>,
     pub layers: Arc<layers::Layers>,
     pub images: images::Images,
-    pub snapshots: Box<dyn snapshots::Driver>,
+    pub snapshots: Arc<dyn snapshots::Driver>,
     /// Holds the lock on the data root.
     _lock: File,
 }
@@ -139,18 +138,20 @@ impl Store {
             options,
         )?);
         collect::forget_lost_layers(&layers)?;
-        let snapshots = overlay::Overlay::open(
-            &root.join("layers/overlay2"),
-            database.clone(),
+        let driver = options.storage_driver.as_deref();
+        let snapshots = snapshots::open(root, database.clone(), layers.clone(), driver)?;
+        let images = images::Images::open(
+            blobs.clone(),
             layers.clone(),
+            snapshots.clone(),
+            database.clone(),
         )?;
-        let images = images::Images::open(blobs.clone(), layers.clone(), database.clone())?;
         let store = Self {
             database,
             blobs,
             layers,
             images,
-            snapshots: Box::new(snapshots),
+            snapshots,
             _lock: lock,
         };
         collect::collect(&store)?;

@@ -1,6 +1,7 @@
 //! The store as a whole: privileged, below a temporary directory.
 
 mod archives;
+mod drivers;
 mod layers;
 
 use crate::archive;
@@ -387,7 +388,7 @@ fn layers_mount_without_the_option_of_newer_kernels() {
         .unwrap();
     let place = dir.path().join("layers/overlay2/c/c1");
     let lowers: Vec<PathBuf> = ids.iter().rev().map(|id| store.layers.path(id)).collect();
-    let mount = crate::legacy_mount::overlay(&lowers, &place, true).unwrap();
+    let mount = crate::snapshots::legacy_mount::overlay(&lowers, &place, true, false).unwrap();
     let root = at(&mount);
     assert!(root.join("f0").exists() && root.join("f129").exists());
     std::fs::write(root.join("new"), "n").unwrap();

@@ -3,7 +3,7 @@
 //! Every path is resolved by openat2 with RESOLVE_IN_ROOT below the layer's root, whatever links the archive has made.
 
 use crate::layers::Recorder;
-use crate::overlay::{is_whiteout, make_opaque, make_whiteout};
+use crate::whiteouts::{is_overlays, is_whiteout, make_opaque, make_whiteout};
 use crate::{At, Result, StoreError};
 use gantry_tar::{Entry, Kind, TarReader, copy_content, times};
 use rustix::fs::{
@@ -472,7 +472,7 @@ impl Unpacker<'_> {
     fn attributes(&self, entry: &Entry, dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<()> {
         for (key, value) in &entry.xattrs {
             // Those of overlay itself are nothing for an image to set.
-            if key.starts_with(b"trusted.overlay.") || key.contains(&0) || key.is_empty() {
+            if is_overlays(key) || key.contains(&0) || key.is_empty() {
                 continue;
             }
             let place = Path::new("/proc/self/fd")

@@ -118,6 +118,23 @@ impl<W: Write> Packer<W> {
         self.entry(dir, entry, name.to_vec()).map(drop)
     }
 
+    /// Hides a name of the layers below (image spec, layer.md, "Whiteouts").
+    pub fn hide(&mut self, name: &[u8]) -> Result<()> {
+        self.whiteout(Entry {
+            kind: Kind::Char,
+            path: name.to_vec(),
+            link: Vec::new(),
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            time: (0, 0),
+            device: (0, 0),
+            xattrs: Vec::new(),
+            size: 0,
+            segments: None,
+        })
+    }
+
     fn write_header(&mut self, entry: &Entry) -> Result<()> {
         self.tar.entry(entry).map_err(Error::Write)
     }

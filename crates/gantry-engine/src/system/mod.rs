@@ -108,7 +108,7 @@ impl Engine {
 
     fn info_blocking(&self) -> Result<Info> {
         let context = &self.context;
-        let mut info = machine::info(&context.settings.data_root);
+        let mut info = machine::info(context.store.snapshots.name(), &context.settings.data_root);
         let mut counts = [0_i64; 3];
         for container in self.containers.all() {
             let kind = match container.record().state.status {

@@ -149,11 +149,8 @@ fn blobs_are_kept_where_that_is_wished() {
     assert_eq!(rebuilt(&store, &layer.diff_id), tar);
     drop(store);
     std::fs::create_dir(dir.path().join("layers/overlay2")).ok();
-    std::fs::rename(
-        dir.path().join("layers/l"),
-        dir.path().join("layers/l"),
-    )
-    .unwrap();
+    let (now, before) = ("layers/l", "layers/overlay2/l");
+    std::fs::rename(dir.path().join(now), dir.path().join(before)).unwrap();
     let store = Store::open(dir.path()).unwrap();
     // No image has it.
     assert!(store.layers.get(&layer.diff_id).unwrap().is_none());

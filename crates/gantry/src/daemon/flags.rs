@@ -72,6 +72,12 @@ pub(crate) struct Flags {
     /// Registries spoken to by HTTP, or with any certificate (repeatable)
     #[arg(long = "insecure-registry", value_name = "REGISTRY")]
     pub(crate) insecure_registries: Vec<String>,
+    /// Storage driver to use: overlay2, btrfs or vfs (default: what works best here)
+    #[arg(short = 's', long, value_name = "DRIVER")]
+    pub(crate) storage_driver: Option<String>,
+    /// Keep the compressed blobs of layers, so that DATA-ROOT/image is a whole OCI layout
+    #[arg(long)]
+    pub(crate) keep_blobs: bool,
     /// Use TLS on TCP sockets
     #[arg(long)]
     pub(crate) tls: bool,

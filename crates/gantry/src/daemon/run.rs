@@ -63,6 +63,11 @@ async fn serve(
         settings: engine_settings(&settings, program),
         spawner,
         bridge: bridge_config(&settings)?,
+        store: gantry_engine::StoreOptions {
+            storage_driver: settings.storage_driver.clone(),
+            keep_blobs: settings.keep_blobs,
+            ..gantry_engine::StoreOptions::default()
+        },
         registry: gantry_registry::RegistryOptions {
             insecure: settings
                 .insecure_registries

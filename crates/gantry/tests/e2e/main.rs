@@ -9,6 +9,7 @@
 mod bad_input;
 mod conformance;
 mod daemon;
+mod drivers;
 mod events;
 mod everyday;
 mod exec;

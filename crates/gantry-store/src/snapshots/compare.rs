@@ -1,21 +1,44 @@
 //! How two stacks of layers differ in what they show, by content. Directories that both have from the same layers are not
 //! looked into, nor files that are the same layer's.
 
-use crate::overlay::{OPAQUE, is_whiteout};
-use crate::snapshots::{Change, ChangeKind};
+use super::merged::{Merged, Names, Shown};
+use super::{Change, ChangeKind};
 use crate::upper::{self, is_dir, is_gone};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 const CHUNK: usize = 64 << 10;
 
+/// What makes two files of the same status and size differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// Other bytes.
+    Content,
+    /// Another time of change, as in Docker.
+    Time,
+}
+
 /// What changed from `other` to `one`, both stacks of directories, the uppermost first. Sorted by path.
-pub(crate) fn compare(one: &[PathBuf], other: &[PathBuf]) -> io::Result<Vec<Change>> {
+pub(super) fn compare(one: &[PathBuf], other: &[PathBuf], by: By) -> io::Result<Vec<Change>> {
+    let told = |(path, kind): (PathBuf, ChangeKind)| Change {
+        path: format!("/{}", path.display()),
+        kind,
+    };
+    Ok(differences(one, other, by)?.into_iter().map(told).collect())
+}
+
+/// The same with paths of any bytes, below the root.
+pub(super) fn differences(
+    one: &[PathBuf],
+    other: &[PathBuf],
+    by: By,
+) -> io::Result<Vec<(PathBuf, ChangeKind)>> {
     let mut places: Vec<&PathBuf> = Vec::new();
     let mut number = |path| {
         places.iter().position(|p| *p == path).unwrap_or_else(|| {
@@ -25,45 +48,36 @@ pub(crate) fn compare(one: &[PathBuf], other: &[PathBuf]) -> io::Result<Vec<Chan
     };
     let one: Vec<usize> = one.iter().map(&mut number).collect();
     let other: Vec<usize> = other.iter().map(&mut number).collect();
-    let layers = places.iter().map(|place| upper::open(place));
     let mut comparison = Comparison {
-        layers: layers.collect::<io::Result<_>>()?,
+        merged: Merged::open(places)?,
+        by,
         changes: Vec::new(),
     };
     comparison.directory(Path::new(""), &one, &other)?;
-    comparison.changes.sort_by(|a, b| a.path.cmp(&b.path));
+    comparison.changes.sort_by(|(a, _), (b, _)| {
+        let bytes = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
+        bytes(a).cmp(&bytes(b))
+    });
     Ok(comparison.changes)
 }
 
 struct Comparison {
-    layers: Vec<OwnedFd>,
-    changes: Vec<Change>,
+    merged: Merged,
+    by: By,
+    changes: Vec<(PathBuf, ChangeKind)>,
 }
-
-/// A name as a stack of layers shows it.
-struct Shown {
-    stat: Stat,
-    /// The layer that it is of.
-    layer: usize,
-    /// The layers that a directory is put together from, the uppermost first.
-    stack: Vec<usize>,
-}
-
-type Names = BTreeMap<OsString, Shown>;
 
 impl Comparison {
     fn add(&mut self, path: &Path, kind: ChangeKind) {
-        self.changes.push(Change {
-            path: format!("/{}", path.display()),
-            kind,
-        });
+        self.changes.push((path.to_owned(), kind));
     }
 
     fn directory(&mut self, path: &Path, one: &[usize], other: &[usize]) -> io::Result<()> {
         if one == other {
             return Ok(());
         }
-        let (one, other) = (self.names(path, one)?, self.names(path, other)?);
+        let names = |stack| self.merged.names(path, stack);
+        let (one, other): (Names, Names) = (names(one)?, names(other)?);
         let all: BTreeSet<&OsString> = one.keys().chain(other.keys()).collect();
         for name in all {
             let child = path.join(name);
@@ -108,42 +122,6 @@ impl Comparison {
         Ok(())
     }
 
-    /// What a directory shows. Empty when it is gone meanwhile.
-    fn names(&self, path: &Path, stack: &[usize]) -> io::Result<Names> {
-        let mut shown = Names::new();
-        // What no layer below can add to any more: hidden names, and directories that hide what is below.
-        let mut closed: BTreeSet<OsString> = BTreeSet::new();
-        for &layer in stack {
-            let dir = match upper::open_dir(&self.layers[layer], path) {
-                Err(error) if is_gone(&error) => continue,
-                other => other?,
-            };
-            for name in upper::names(&dir)? {
-                if closed.contains(&name) {
-                    continue;
-                }
-                let Some(stat) = upper::stat(&dir, &name)? else {
-                    continue;
-                };
-                let dir_here = is_dir(&stat);
-                if !dir_here || is_opaque(&dir, &name) {
-                    closed.insert(name.clone());
-                }
-                match shown.get_mut(&name) {
-                    Some(above) if dir_here => above.stack.push(layer),
-                    // A directory above hides it, or a whiteout shows nothing.
-                    Some(_) => {}
-                    None if is_whiteout(stat.st_mode, stat.st_rdev) => {}
-                    None => {
-                        let stack = vec![layer];
-                        shown.insert(name, Shown { stat, layer, stack });
-                    }
-                }
-            }
-        }
-        Ok(shown)
-    }
-
     /// Whether two things, not both directories, are not the same.
     fn differ(&self, path: &Path, new: &Shown, old: &Shown) -> io::Result<bool> {
         if status(&new.stat) != status(&old.stat) || new.stat.st_rdev != old.stat.st_rdev {
@@ -164,6 +142,10 @@ impl Comparison {
                 let target = |fd: &OwnedFd| readlinkat(fd, "", Vec::new());
                 Ok(target(&new_fd)? != target(&old_fd)?)
             }
+            FileType::RegularFile if self.by == By::Time => {
+                let told = |s: &Stat| (s.st_size, s.st_mtime, s.st_mtime_nsec);
+                Ok(told(&new.stat) != told(&old.stat))
+            }
             FileType::RegularFile if new.stat.st_size == old.stat.st_size => {
                 Ok(!same_bytes(reopened(&new_fd)?, reopened(&old_fd)?)?)
             }
@@ -176,7 +158,7 @@ impl Comparison {
     fn pinned(&self, layer: usize, path: &Path) -> io::Result<Option<(OwnedFd, OwnedFd)>> {
         let parent = path.parent().unwrap_or(Path::new(""));
         let name = path.file_name().unwrap_or_default();
-        let opened = upper::open_dir(&self.layers[layer], parent).and_then(|dir| {
+        let opened = upper::open_dir(&self.merged.layers[layer], parent).and_then(|dir| {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let fd = openat(&dir, name, flags, Mode::empty())?;
             Ok((dir, fd))
@@ -190,10 +172,6 @@ impl Comparison {
 
 fn status(stat: &Stat) -> (u32, u32, u32) {
     (stat.st_mode, stat.st_uid, stat.st_gid)
-}
-
-fn is_opaque(dir: &OwnedFd, name: &OsStr) -> bool {
-    upper::xattr(dir, name, OPAQUE).is_some_and(|value| value == b"y")
 }
 
 /// A regular file for reading; an error for anything else, which is never opened.
@@ -235,7 +213,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn told(one: &[PathBuf], other: &[PathBuf]) -> Vec<String> {
-        let changes = compare(one, other).unwrap();
+        let changes = compare(one, other, By::Content).unwrap();
         let line = |c: &Change| format!("{:?} {}", c.kind, c.path);
         changes.iter().map(line).collect()
     }
@@ -265,9 +243,9 @@ mod tests {
         symlink("/etc/passwd", at("one/link")).unwrap();
         symlink("/etc/group", at("two/link")).unwrap();
         let opened = upper::open(&at("one")).unwrap();
-        crate::overlay::make_whiteout(&opened, OsStr::new("home")).unwrap();
+        crate::whiteouts::make_whiteout(&opened, std::ffi::OsStr::new("home")).unwrap();
         let opt = upper::open(&at("one/opt")).unwrap();
-        crate::overlay::make_opaque(&opt).unwrap();
+        crate::whiteouts::make_opaque(&opt).unwrap();
         let stack = |top: &str| vec![at(top), at("base")];
         assert_eq!(
             told(&stack("one"), &stack("two")),

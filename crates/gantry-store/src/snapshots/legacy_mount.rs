@@ -15,15 +15,25 @@ use std::path::{Path, PathBuf};
 const SMALLEST_PAGE: usize = 4096;
 
 /// Mounts `dir/upper` over the layers, the uppermost first; a detached mount.
-pub(crate) fn overlay(lowers: &[PathBuf], dir: &Path, volatile: bool) -> io::Result<OwnedFd> {
+pub(crate) fn overlay(
+    lowers: &[PathBuf],
+    dir: &Path,
+    volatile: bool,
+    userxattr: bool,
+) -> io::Result<OwnedFd> {
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| in_namespace(lowers, dir, volatile));
+        let thread = scope.spawn(|| in_namespace(lowers, dir, volatile, userxattr));
         let panicked = |_| io::Error::other("the thread that mounts panicked");
         thread.join().map_err(panicked)?
     })
 }
 
-fn in_namespace(lowers: &[PathBuf], dir: &Path, volatile: bool) -> io::Result<OwnedFd> {
+fn in_namespace(
+    lowers: &[PathBuf],
+    dir: &Path,
+    volatile: bool,
+    userxattr: bool,
+) -> io::Result<OwnedFd> {
     // SAFETY: the thread ends with the caller's function: nothing else runs with its mount namespace and folder.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
@@ -43,8 +53,9 @@ fn in_namespace(lowers: &[PathBuf], dir: &Path, volatile: bool) -> io::Result<Ow
         .collect::<io::Result<Vec<_>>>()?;
     let (upper, work) = (name(&dir.join("upper"))?, name(&dir.join("work"))?);
     let volatile = if volatile { ",volatile" } else { "" };
+    let userxattr = if userxattr { ",userxattr" } else { "" };
     let layers = layers.join(":");
-    let options = format!("lowerdir={layers},upperdir={upper},workdir={work}{volatile}");
+    let options = format!("lowerdir={layers},upperdir={upper},workdir={work}{volatile}{userxattr}");
     if options.len() >= SMALLEST_PAGE {
         let text = "too many layers for this kernel: 6.5 or newer is needed";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));

@@ -4,9 +4,9 @@
 //! pkg/archive): a directory by owner and mode, anything else by size and time, too; what was copied up and is as it
 //! was is no change; a directory above a change is modified.
 
-use crate::overlay::{is_opaque, is_whiteout};
-use crate::snapshots::{Change, ChangeKind};
+use super::{Change, ChangeKind};
 use crate::upper::{self, is_dir, is_gone};
+use crate::whiteouts::{is_opaque, is_opaque_fd, is_whiteout};
 use rustix::fs::Stat;
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -47,8 +47,7 @@ impl Walk<'_> {
             Err(error) if is_gone(&error) => return Ok(()),
             other => other?,
         };
-        let opaque = || upper::xattr(&own, ".".as_ref(), crate::overlay::OPAQUE);
-        let hidden = hidden || (below && opaque().is_some_and(|value| value == b"y"));
+        let hidden = hidden || (below && is_opaque_fd(&own));
         let mut seen = HashSet::new();
         for name in upper::names(&own)? {
             let child = path.join(&name);
