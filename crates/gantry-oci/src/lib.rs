@@ -8,6 +8,7 @@ pub mod config;
 pub mod digest;
 pub mod manifest;
 pub mod media_type;
+pub mod platform;
 pub mod reference;
 
 pub use digest::{Digest, Sha256};

@@ -22,6 +22,8 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS image (id TEXT PRIMARY KEY, last_tagged INTEGER) WITHOUT ROWID;
     -- Both tags and name@digest.
     CREATE TABLE IF NOT EXISTS reference (name TEXT PRIMARY KEY, image TEXT NOT NULL) WITHOUT ROWID;
+    -- Images for other platforms than that of the one that `reference` has for the name.
+    CREATE TABLE IF NOT EXISTS sibling (name TEXT NOT NULL, image TEXT NOT NULL, UNIQUE (name, image));
     -- Images that were made from another one here.
     CREATE TABLE IF NOT EXISTS parent (image TEXT PRIMARY KEY, parent TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS snapshot (id TEXT PRIMARY KEY, base TEXT NOT NULL) WITHOUT ROWID;

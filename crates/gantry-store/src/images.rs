@@ -1,14 +1,19 @@
 //! Images (configuration + layers) and the references that name them. All of it is kept in memory, too: a look-up costs
 //! no query.
+//!
+//! A name stands for one image of each platform ([`crate::references`]): the `reference` table has the one that is meant
+//! where no platform is asked for, `sibling` the others.
 
 use crate::blobs::Blobs;
 use crate::database::Database;
 use crate::layers::Layers;
+use crate::references::Table;
 use crate::snapshots::{Base, Driver};
 use crate::{At, Result, StoreError};
 use gantry_oci::config::ImageConfig;
-use gantry_oci::{Digest, Reference};
-use std::collections::{BTreeMap, HashSet};
+use gantry_oci::manifest::Platform;
+use gantry_oci::{Digest, Reference, Sha256};
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,13 +25,6 @@ pub struct Images {
     snapshots: Arc<dyn Driver>,
     database: Arc<Database>,
     table: RwLock<Table>,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    images: BTreeMap<Digest, Image>,
-    /// Full references (with tag, or with digest) to image IDs.
-    references: BTreeMap<String, Digest>,
 }
 
 /// A stored image. Its ID is the digest of its configuration.
@@ -46,12 +44,57 @@ pub struct Image {
     pub parent: Option<Digest>,
 }
 
-/// What `rmi` did, in Docker's order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Removed {
-    /// A familiar reference.
-    Untagged(String),
-    Deleted(Digest),
+impl Image {
+    /// An image without names.
+    pub(crate) fn of(id: Digest, config: ImageConfig, size: u64) -> Self {
+        Self {
+            id,
+            diff_ids: config.rootfs.diff_ids.clone(),
+            config,
+            size,
+            tags: Vec::new(),
+            digests: Vec::new(),
+            last_tagged: None,
+            parent: None,
+        }
+    }
+
+    /// What it runs on.
+    pub fn platform(&self) -> Platform {
+        let config = &self.config;
+        Platform {
+            os_version: Some(config.os_version.clone()).filter(|v| !v.is_empty()),
+            ..Platform::of(&config.os, &config.architecture, &config.variant)
+        }
+    }
+}
+
+/// Docker's chain IDs: what the layers up to each one are called together, lowest first.
+pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
+    let mut chain: Vec<Digest> = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        let next = match chain.last() {
+            None => diff_id.clone(),
+            Some(below) => {
+                let mut hash = Sha256::default();
+                hash.update(format!("{below} {diff_id}").as_bytes());
+                hash.finish()
+            }
+        };
+        chain.push(next);
+    }
+    chain
+}
+
+/// What went with an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deletion {
+    /// Names that it still had.
+    pub untagged: Vec<Reference>,
+    /// Chain IDs of the layers that no other image and no container stands on, highest first.
+    pub chains: Vec<Digest>,
+    /// Bytes of the disk that are free again.
+    pub freed: u64,
 }
 
 impl Images {
@@ -87,7 +130,9 @@ impl Images {
                         .parse()
                         .ok()
                         .map(|s| UNIX_EPOCH + Duration::from_secs(s));
-                    self.write().images.insert(image.id.clone(), image);
+                    self.write()
+                        .images
+                        .insert(image.id.clone(), Arc::new(image));
                 }
                 // A failing disk, or too many open files, is no reason to forget images.
                 Err(error) if !is_gone(&error) => return Err(error),
@@ -95,8 +140,10 @@ impl Images {
                     tracing::warn!(image = id, %error, "an image is broken: its record is removed");
                     self.database
                         .execute("DELETE FROM image WHERE id = ?", [&id])?;
-                    self.database
-                        .execute("DELETE FROM reference WHERE image = ?", [&id])?;
+                    for table in ["reference", "sibling"] {
+                        let sql = format!("DELETE FROM {table} WHERE image = ?");
+                        self.database.execute(&sql, [&id])?;
+                    }
                 }
             }
         }
@@ -107,15 +154,26 @@ impl Images {
             if let (Ok(id), Ok(parent)) = (Digest::parse(&id), Digest::parse(&parent))
                 && let Some(image) = self.write().images.get_mut(&id)
             {
-                image.parent = Some(parent);
+                Arc::make_mut(image).parent = Some(parent);
             }
         }
-        for (name, id) in self
-            .database
-            .pairs("SELECT name, image FROM reference ORDER BY name", [])?
-        {
-            if let (Ok(reference), Ok(id)) = (Reference::parse(&name), Digest::parse(&id)) {
-                self.write().name(&reference, &id);
+        self.read_names()
+    }
+
+    fn read_names(&self) -> Result<()> {
+        // What is meant comes last: it goes to the front of what is there.
+        for sql in [
+            "SELECT name, image FROM sibling ORDER BY rowid",
+            "SELECT name, image FROM reference",
+        ] {
+            for (name, id) in self.database.pairs(sql, [])? {
+                let (Ok(reference), Ok(id)) = (Reference::parse(&name), Digest::parse(&id)) else {
+                    continue;
+                };
+                let mut table = self.write();
+                let others = table.named(&reference).iter().filter(|other| **other != id);
+                let ids: Vec<_> = std::iter::once(&id).chain(others).cloned().collect();
+                table.name(&reference, &ids);
             }
         }
         Ok(())
@@ -149,17 +207,7 @@ impl Images {
                 })?
                 .size;
         }
-        let id = Digest::of(bytes);
-        Ok(Image {
-            id,
-            config,
-            diff_ids,
-            size,
-            tags: Vec::new(),
-            digests: Vec::new(),
-            last_tagged: None,
-            parent: None,
-        })
+        Ok(Image::of(Digest::of(bytes), config, size))
     }
 
     /// Stores an image whose layers are all unpacked; `config` are the exact bytes of the configuration.
@@ -171,7 +219,10 @@ impl Images {
             "INSERT OR IGNORE INTO image VALUES (?, NULL)",
             [id.as_str()],
         )?;
-        self.write().images.entry(id.clone()).or_insert(image);
+        self.write()
+            .images
+            .entry(id.clone())
+            .or_insert_with(|| Arc::new(image));
         Ok(id)
     }
 
@@ -182,36 +233,80 @@ impl Images {
             (id.as_str(), parent.as_str()),
         )?;
         if let Some(image) = self.write().images.get_mut(id) {
-            image.parent = Some(parent.clone());
+            Arc::make_mut(image).parent = Some(parent.clone());
         }
         Ok(())
     }
 
-    /// Names an image; the name is taken from the image that had it.
+    /// Lets a name stand for this image alone.
     pub fn tag(&self, reference: &Reference, id: &Digest) -> Result<()> {
+        self.tag_set(reference, std::slice::from_ref(id))
+    }
+
+    /// Lets a name stand for these images alone, the one that is meant without a platform first.
+    pub fn tag_set(&self, reference: &Reference, ids: &[Digest]) -> Result<()> {
+        let reference = reference.clone().or_latest();
+        if let Some(id) = ids.iter().find(|id| !self.table().images.contains_key(id)) {
+            return Err(StoreError::NotFound(format!("No such image: {id}")));
+        }
+        self.record(&reference, ids)?;
+        self.touch(ids)
+    }
+
+    /// Adds an image to those that a name stands for, in the place of the one for the same platform.
+    pub fn tag_platform(&self, reference: &Reference, id: &Digest) -> Result<()> {
         let reference = reference.clone().or_latest();
         if !self.table().images.contains_key(id) {
             return Err(StoreError::NotFound(format!("No such image: {id}")));
         }
+        let ids = self.table().with(&reference, id);
+        self.record(&reference, &ids)?;
+        self.touch(std::slice::from_ref(id))
+    }
+
+    /// Notes that images were named just now.
+    fn touch(&self, ids: &[Digest]) -> Result<()> {
         let now = SystemTime::now();
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
-        self.record(&reference, id)?;
-        self.database.execute(
-            "UPDATE image SET last_tagged = ? WHERE id = ?",
-            (seconds, id.as_str()),
-        )?;
-        if let Some(image) = self.write().images.get_mut(id) {
-            image.last_tagged = Some(now);
+        for id in ids {
+            self.database.execute(
+                "UPDATE image SET last_tagged = ? WHERE id = ?",
+                (seconds, id.as_str()),
+            )?;
+            if let Some(image) = self.write().images.get_mut(id) {
+                Arc::make_mut(image).last_tagged = Some(now);
+            }
         }
         Ok(())
     }
 
-    fn record(&self, reference: &Reference, id: &Digest) -> Result<()> {
-        self.database.execute(
-            "INSERT OR REPLACE INTO reference VALUES (?, ?)",
-            (reference.to_string(), id.as_str()),
-        )?;
-        self.write().name(reference, id);
+    /// Writes what a name stands for: all of it, or nothing.
+    fn record(&self, reference: &Reference, ids: &[Digest]) -> Result<()> {
+        let name = reference.to_string();
+        let mut connection = self.database.lock();
+        let transaction = connection.transaction()?;
+        transaction
+            .prepare_cached("DELETE FROM sibling WHERE name = ?")?
+            .execute([&name])?;
+        match ids.split_first() {
+            None => transaction
+                .prepare_cached("DELETE FROM reference WHERE name = ?")?
+                .execute([&name])?,
+            Some((first, others)) => {
+                // Oldest first: that is the order they are read in.
+                for id in others.iter().rev() {
+                    transaction
+                        .prepare_cached("INSERT INTO sibling VALUES (?, ?)")?
+                        .execute((&name, id.as_str()))?;
+                }
+                transaction
+                    .prepare_cached("INSERT OR REPLACE INTO reference VALUES (?, ?)")?
+                    .execute((&name, first.as_str()))?
+            }
+        };
+        transaction.commit()?;
+        // Under the database's lock: two that name the same do not cross.
+        self.write().name(reference, ids);
         Ok(())
     }
 
@@ -223,14 +318,20 @@ impl Images {
             digest: Some(digest),
             ..reference.clone()
         };
-        self.record(&reference, id)
+        let ids = self.table().with(&reference, id);
+        self.record(&reference, &ids)
     }
 
     /// Finds by reference, by ID (`sha256:...` or bare) or by a prefix of the ID that is not ambiguous.
-    pub fn find(&self, text: &str) -> Result<Option<Image>> {
+    pub fn find(&self, text: &str) -> Result<Option<Arc<Image>>> {
+        Ok(self.find_all(text)?.into_iter().next())
+    }
+
+    /// The same with all images that a name stands for, the one that is meant without a platform first.
+    pub fn find_all(&self, text: &str) -> Result<Vec<Arc<Image>>> {
         let table = self.table();
         if let Ok(id) = Digest::parse(text).or_else(|_| Digest::from_hex(text)) {
-            return Ok(table.images.get(&id).cloned());
+            return Ok(table.images.get(&id).cloned().into_iter().collect());
         }
         if let Ok(reference) = Reference::parse(text) {
             let mut reference = reference.or_latest();
@@ -238,65 +339,76 @@ impl Images {
                 // The digest says all; a tag beside it is decoration.
                 reference.tag = None;
             }
-            if let Some(id) = table.references.get(&reference.to_string()) {
-                return Ok(table.images.get(id).cloned());
+            let ids = table.named(&reference).iter();
+            let images: Vec<_> = ids.filter_map(|id| table.images.get(id)).cloned().collect();
+            if !images.is_empty() {
+                return Ok(images);
             }
         }
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
         if hex.is_empty() || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let mut matching = table
             .images
             .values()
             .filter(|image| image.id.hex().starts_with(hex));
         match (matching.next(), matching.next()) {
-            (Some(image), None) => Ok(Some(image.clone())),
+            (Some(image), None) => Ok(vec![image.clone()]),
             (Some(_), Some(_)) => Err(StoreError::Invalid(format!(
                 "multiple IDs found with provided prefix: {text}"
             ))),
-            _ => Ok(None),
+            _ => Ok(Vec::new()),
         }
     }
 
     /// An image by its ID.
-    pub fn get(&self, id: &Digest) -> Result<Option<Image>> {
+    pub fn get(&self, id: &Digest) -> Result<Option<Arc<Image>>> {
         Ok(self.table().images.get(id).cloned())
     }
 
     /// Every image.
-    pub fn all(&self) -> Result<Vec<Image>> {
+    pub fn all(&self) -> Result<Vec<Arc<Image>>> {
         Ok(self.table().images.values().cloned().collect())
     }
 
-    /// Removes one name (a tag, or `name@digest`).
+    /// The images of a name, the one that is meant without a platform first.
+    pub fn named(&self, reference: &Reference) -> Vec<Digest> {
+        self.table().named(&reference.clone().or_latest()).to_vec()
+    }
+
+    /// Removes one name (a tag, or `name@digest`), whatever it stands for.
     pub fn untag(&self, reference: &Reference) -> Result<()> {
+        self.record(&reference.clone().or_latest(), &[])
+    }
+
+    /// Takes one image away from those that a name stands for.
+    pub fn untag_image(&self, reference: &Reference, id: &Digest) -> Result<()> {
         let reference = reference.clone().or_latest();
-        self.database.execute(
-            "DELETE FROM reference WHERE name = ?",
-            [reference.to_string()],
-        )?;
-        self.write().unname(&reference);
-        Ok(())
+        let mut ids = self.named(&reference);
+        ids.retain(|other| other != id);
+        self.record(&reference, &ids)
     }
 
     /// Removes the image, its names, and the layers and blobs that no other image or container uses.
-    pub fn delete(&self, id: &Digest) -> Result<Vec<Removed>> {
+    pub fn delete(&self, id: &Digest) -> Result<Deletion> {
         let held = self.layers.hold();
         let Some(image) = self.get(id)? else {
             return Err(StoreError::NotFound(format!("No such image: {id}")));
         };
-        let mut removed = Vec::new();
+        let mut deletion = Deletion::default();
         for reference in image.tags.iter().chain(&image.digests) {
-            self.untag(reference)?;
-            removed.push(Removed::Untagged(reference.familiar()));
+            self.untag_image(reference, id)?;
+            deletion.untagged.push(reference.clone());
         }
         self.database
             .execute("DELETE FROM image WHERE id = ?", [id.as_str()])?;
         self.database
             .execute("DELETE FROM parent WHERE image = ?", [id.as_str()])?;
-        self.write().images.remove(id);
-        self.blobs.remove(id)?;
+        self.database
+            .execute("DELETE FROM parent WHERE parent = ?", [id.as_str()])?;
+        self.forget(id);
+        deletion.freed += self.remove_blob(id)?;
         for digest in image.digests.iter().filter_map(|r| r.digest.as_ref()) {
             let used = self
                 .table()
@@ -304,17 +416,72 @@ impl Images {
                 .values()
                 .any(|i| i.digests.iter().any(|r| r.digest.as_ref() == Some(digest)));
             if !used {
-                self.blobs.remove(digest)?;
+                deletion.freed += self.remove_blob(digest)?;
             }
         }
-        removed.push(Removed::Deleted(id.clone()));
+        deletion.chains = self.free_chains(&image)?;
         drop(held);
-        self.collect_layers()?;
-        Ok(removed)
+        deletion.freed += self.free_layers()?;
+        Ok(deletion)
+    }
+
+    /// Removes a blob; the answer is the bytes of the disk that it gave back.
+    fn remove_blob(&self, digest: &Digest) -> Result<u64> {
+        let bytes = crate::usage::of_tree(&self.blobs.path(digest))?;
+        self.blobs.remove(digest)?;
+        Ok(bytes)
+    }
+
+    /// Takes an image out of the table; what was made from it has no parent any more.
+    fn forget(&self, id: &Digest) {
+        let mut table = self.write();
+        table.images.remove(id);
+        for image in table.images.values_mut() {
+            if image.parent.as_ref() == Some(id) {
+                Arc::make_mut(image).parent = None;
+            }
+        }
+    }
+
+    /// The chain IDs of an image that is gone that no other image and no container stands on, highest first.
+    fn free_chains(&self, image: &Image) -> Result<Vec<Digest>> {
+        let shared = |other: &[Digest]| {
+            let pairs = image.diff_ids.iter().zip(other);
+            pairs.take_while(|(one, other)| one == other).count()
+        };
+        let by_images = self
+            .table()
+            .images
+            .values()
+            .map(|i| shared(&i.diff_ids))
+            .max();
+        let by_containers = self.bases()?.iter().map(|base| shared(base)).max();
+        let kept = by_images.max(by_containers).unwrap_or(0);
+        let mut free = chain_ids(&image.diff_ids).split_off(kept);
+        free.reverse();
+        Ok(free)
+    }
+
+    /// What containers stand on: layers, lowest first.
+    fn bases(&self) -> Result<Vec<Vec<Digest>>> {
+        let mut bases = Vec::new();
+        for (id, base) in self.database.pairs("SELECT id, base FROM snapshot", [])? {
+            let base = serde_json::from_str(&base)
+                .map_err(|e| StoreError::Invalid(format!("the base of {id}: {e}")))?;
+            if let Base::Layers(layers) = base {
+                bases.push(layers);
+            }
+        }
+        Ok(bases)
     }
 
     /// Removes the layers that no image and no container uses, and no lease protects.
     pub fn collect_layers(&self) -> Result<()> {
+        self.free_layers().map(|_| ())
+    }
+
+    /// The same; the answer is the bytes of the disk that they gave back.
+    fn free_layers(&self) -> Result<u64> {
         let held = self.layers.hold();
         let stacks: HashSet<Vec<Digest>> = {
             let table = self.table();
@@ -322,24 +489,24 @@ impl Images {
             images.map(|image| image.diff_ids.clone()).collect()
         };
         let mut used: HashSet<Digest> = stacks.iter().flatten().cloned().collect();
-        for (id, base) in self.database.pairs("SELECT id, base FROM snapshot", [])? {
-            let base = serde_json::from_str(&base)
-                .map_err(|e| StoreError::Invalid(format!("the base of {id}: {e}")))?;
-            if let Base::Layers(layers) = base {
-                used.extend(layers);
-            }
-        }
-        let mut trees = Vec::new();
-        for (diff_id, _) in self.layers.all()? {
+        used.extend(self.bases()?.into_iter().flatten());
+        let (mut trees, mut freed) = (Vec::new(), 0);
+        for (diff_id, blob) in self.layers.all()? {
             if !used.contains(&diff_id) && !held.protect(&diff_id) {
+                let bytes = crate::usage::of_tree(&self.blobs.path(&blob))?;
                 trees.extend(self.layers.remove(&diff_id)?);
+                if !self.blobs.has(&blob) {
+                    freed += bytes;
+                }
             }
         }
         drop(held);
         for tree in trees {
+            freed += crate::usage::of_tree(&tree)?;
             std::fs::remove_dir_all(&tree).at("cannot remove the layer", &tree)?;
         }
-        self.snapshots.collect(&stacks)
+        self.snapshots.collect(&stacks)?;
+        Ok(freed)
     }
 }
 
@@ -349,31 +516,5 @@ fn is_gone(error: &StoreError) -> bool {
         StoreError::NotFound(_) | StoreError::Invalid(_) => true,
         StoreError::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
         _ => false,
-    }
-}
-
-impl Table {
-    fn name(&mut self, reference: &Reference, id: &Digest) {
-        self.unname(reference);
-        let Some(image) = self.images.get_mut(id) else {
-            return;
-        };
-        let names = if reference.digest.is_some() {
-            &mut image.digests
-        } else {
-            &mut image.tags
-        };
-        names.push(reference.clone());
-        self.references.insert(reference.to_string(), id.clone());
-    }
-
-    fn unname(&mut self, reference: &Reference) {
-        let Some(owner) = self.references.remove(&reference.to_string()) else {
-            return;
-        };
-        if let Some(image) = self.images.get_mut(&owner) {
-            image.tags.retain(|r| r != reference);
-            image.digests.retain(|r| r != reference);
-        }
     }
 }

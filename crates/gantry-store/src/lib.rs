@@ -26,9 +26,11 @@ pub mod commit;
 pub mod database;
 pub mod images;
 pub mod layers;
+mod references;
 pub mod snapshots;
 mod unpack;
 mod upper;
+pub mod usage;
 mod whiteouts;
 
 use std::fs::File;

@@ -2,10 +2,10 @@
 
 mod archives;
 mod drivers;
+mod images;
 mod layers;
 
 use crate::archive;
-use crate::images::Removed;
 use crate::layers::Expected;
 use crate::snapshots::{Base, ChangeKind};
 use crate::{Store, StoreError};
@@ -552,16 +552,14 @@ fn images_are_found_by_name_and_by_prefix_and_deleted_with_their_layers() {
     assert_eq!(store.images.find(&a.hex()[..12]).unwrap().unwrap().id, a);
     assert!(store.images.find("nothing").unwrap().is_none());
     let removed = store.images.delete(&a).unwrap();
-    assert_eq!(
-        removed,
-        [Removed::Untagged("a:latest".into()), Removed::Deleted(a)]
-    );
+    assert_eq!(removed.untagged, [Reference::parse("a:latest").unwrap()]);
+    assert_eq!(removed.chains, []);
     assert_eq!(
         left_in(&dir.path().join("layers/l")),
         1,
         "b has the same layer"
     );
-    let layers = store.images.get(&b).unwrap().unwrap().diff_ids;
+    let layers = store.images.get(&b).unwrap().unwrap().diff_ids.clone();
     store.snapshots.prepare("c", &Base::Layers(layers)).unwrap();
     store.images.delete(&b).unwrap();
     assert_eq!(
@@ -710,7 +708,10 @@ fn no_layer_goes_from_under_a_container() {
             }
             for image in store.images.all().unwrap() {
                 let id = format!("c{n}");
-                match store.snapshots.prepare(&id, &Base::Layers(image.diff_ids)) {
+                match store
+                    .snapshots
+                    .prepare(&id, &Base::Layers(image.diff_ids.clone()))
+                {
                     Ok(()) => {
                         made.fetch_add(1, order);
                         let mount = store.snapshots.mount(&id, true).unwrap();

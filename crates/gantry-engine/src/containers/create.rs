@@ -6,8 +6,10 @@
 use super::record::{MountRecord, Record, State};
 use super::{Container, Containers, defaults, mounts, names, validate};
 use crate::error::{Error, Result};
+use crate::images::resolve;
 use crate::volumes::populate;
 use gantry_api::container::{ContainerConfig, CreateBody, CreateResponse};
+use gantry_oci::manifest::Platform;
 use gantry_store::snapshots::Base;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -78,14 +80,21 @@ impl Containers {
     pub async fn create(
         self: &Arc<Self>,
         name: Option<&str>,
+        platform: Option<Platform>,
         body: CreateBody,
     ) -> Result<CreateResponse> {
         let this = self.clone();
         let name = name.map(str::to_owned);
-        crate::blocking(move || this.create_blocking(name.as_deref(), body)).await?
+        crate::blocking(move || this.create_blocking(name.as_deref(), platform.as_ref(), body))
+            .await?
     }
 
-    fn create_blocking(&self, name: Option<&str>, body: CreateBody) -> Result<CreateResponse> {
+    fn create_blocking(
+        &self,
+        name: Option<&str>,
+        platform: Option<&Platform>,
+        body: CreateBody,
+    ) -> Result<CreateResponse> {
         let CreateBody {
             mut config,
             mut host_config,
@@ -102,7 +111,7 @@ impl Containers {
         validate::config(&config)?;
         validate::host_config(&host_config)?;
         self.check_links(&host_config)?;
-        let warnings = Vec::new();
+        let mut warnings = Vec::new();
         defaults::host_config(
             &mut host_config,
             (
@@ -114,7 +123,7 @@ impl Containers {
         );
         let log = &host_config.log_config;
         crate::logs::validate(&log.kind, &log.config).map_err(Error::invalid)?;
-        let (base, image_id) = self.base_of(&mut config, &host_config)?;
+        let (base, image_id) = self.base_of(&mut config, &host_config, platform, &mut warnings)?;
         super::spec::check_security_options(&host_config)?;
         let inherited = self.inherited(&host_config)?;
         let mounts = mounts::parse(&config, &host_config, inherited)?;
@@ -245,6 +254,8 @@ impl Containers {
         &self,
         config: &mut ContainerConfig,
         host: &gantry_api::container::HostConfig,
+        platform: Option<&Platform>,
+        warnings: &mut Vec<String>,
     ) -> Result<(Base, String)> {
         if !host.gantry_rootfs.is_empty() {
             let dir = host.gantry_rootfs.strip_suffix(":O").ok_or_else(|| {
@@ -265,19 +276,21 @@ impl Containers {
             // COMPAT: Docker makes a container without image and without files here.
             return Ok((Base::Layers(Vec::new()), String::new()));
         }
-        let image = self
-            .context
-            .store
-            .images
-            .find(&config.image)?
-            .ok_or_else(|| no_such_image(&config.image))?;
+        let image = resolve::find(&self.context.store, &config.image, platform)?;
+        let (own, machine) = (image.platform(), Platform::of_machine());
+        if platform.is_none() && machine.rank(&own).is_none() {
+            warnings.push(format!(
+                "The requested image's platform ({own}) does not match the detected host platform ({machine}) and no \
+                 specific platform was requested"
+            ));
+        }
         let own = serde_json::to_value(&image.config.config)
             .and_then(serde_json::from_value::<ContainerConfig>);
         defaults::merge_image(
             config,
             own.map_err(|e| Error::caused("the image's configuration is broken", e))?,
         );
-        Ok((Base::Layers(image.diff_ids), image.id.to_string()))
+        Ok((Base::Layers(image.diff_ids.clone()), image.id.to_string()))
     }
 
     /// Names the container, makes its layer and folder, and writes the record.

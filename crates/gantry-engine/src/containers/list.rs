@@ -24,7 +24,7 @@ pub struct ListOptions {
 
 /// What images the names stand for, looked up once a list.
 #[derive(Debug, Default)]
-struct ImageNames(HashMap<String, Option<String>>);
+struct ImageNames(HashMap<String, Vec<String>>);
 
 impl Containers {
     /// Lists containers.
@@ -109,12 +109,13 @@ impl Containers {
             return record.host_config.gantry_rootfs.clone();
         }
         let found = names.0.entry(asked.clone()).or_insert_with(|| {
-            let found = self.context.store.images.find(asked);
-            found.ok().flatten().map(|image| image.id.to_string())
+            let found = self.context.store.images.find_all(asked);
+            let ids = found.unwrap_or_default().into_iter();
+            ids.map(|image| image.id.to_string()).collect()
         });
-        match found {
-            Some(id) if *id == record.image_id => asked.clone(),
-            _ => record.image_id.clone(),
+        match found.contains(&record.image_id) {
+            true => asked.clone(),
+            false => record.image_id.clone(),
         }
     }
 

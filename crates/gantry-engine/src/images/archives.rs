@@ -174,13 +174,13 @@ impl Images {
         {
             let mut found = Vec::new();
             for image in store.images.all()? {
-                let tags: Vec<_> = image
-                    .tags
-                    .into_iter()
+                let own = image.tags.iter();
+                let tags: Vec<_> = own
                     .filter(|tag| tag.name() == bare.name())
+                    .cloned()
                     .collect();
                 if !tags.is_empty() {
-                    found.push((image.id, tags));
+                    found.push((image.id.clone(), tags));
                 }
             }
             if !found.is_empty() {
@@ -189,7 +189,7 @@ impl Images {
         }
         let image = store.images.find(name)?.ok_or_else(missing)?;
         let references = parsed.filter(|reference| image.tags.contains(reference));
-        Ok(vec![(image.id, references.into_iter().collect())])
+        Ok(vec![(image.id.clone(), references.into_iter().collect())])
     }
 
     /// Writes the archive into `pieces`, until it is whole or nobody takes them any more.

@@ -85,7 +85,7 @@ impl Images {
             None => None,
         };
         let commit = Commit {
-            config: image_config(image.as_ref(), config, request)?,
+            config: image_config(image.as_deref(), config, request)?,
             step: History {
                 created: Some(Timestamp::now().to_string()),
                 created_by: record.config.cmd.clone().unwrap_or_default().join(" "),

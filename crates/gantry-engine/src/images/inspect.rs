@@ -1,11 +1,12 @@
 //! `image inspect` and `history`.
 
 use super::Images;
-use super::list::created;
+use super::resolve;
 use crate::error::{Error, Result};
 use gantry_api::container::{ContainerConfig, GraphDriver};
 use gantry_api::image::{HistoryItem, ImageInspect, ImageMetadata, RootFs};
 use gantry_oci::Reference;
+use gantry_oci::manifest::Platform;
 use gantry_store::images::Image;
 use jiff::Timestamp;
 
@@ -13,8 +14,12 @@ use jiff::Timestamp;
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 impl Images {
-    pub(super) fn inspect_blocking(&self, name: &str) -> Result<ImageInspect> {
-        let image = self.find(name)?;
+    pub(super) fn inspect_blocking(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+    ) -> Result<ImageInspect> {
+        let image = resolve::find(&self.context.store, name, platform)?;
         let config: ContainerConfig = serde_json::to_value(&image.config.config)
             .and_then(serde_json::from_value)
             .map_err(|error| Error::caused("the image's configuration is broken", error))?;
@@ -32,7 +37,11 @@ impl Images {
             id: image.id.to_string(),
             repo_tags: names(&image.tags),
             repo_digests: names(&image.digests),
-            parent: self.parent(&image),
+            parent: image
+                .parent
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             comment: comment.unwrap_or_default(),
             created: image.config.created.clone(),
             docker_version: image.config.docker_version.clone(),
@@ -56,16 +65,12 @@ impl Images {
         })
     }
 
-    /// The ID of the image that this one was made from, while that is there.
-    pub(super) fn parent(&self, image: &Image) -> String {
-        let store = &self.context.store;
-        let there = |id: &&gantry_oci::Digest| matches!(store.images.get(id), Ok(Some(_)));
-        let parent = image.parent.as_ref().filter(there);
-        parent.map(ToString::to_string).unwrap_or_default()
-    }
-
-    pub(super) fn history_blocking(&self, name: &str) -> Result<Vec<HistoryItem>> {
-        let image = self.find(name)?;
+    pub(super) fn history_blocking(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<HistoryItem>> {
+        let image = resolve::find(&self.context.store, name, platform)?;
         let mut sizes = Vec::with_capacity(image.diff_ids.len());
         for layer in &image.diff_ids {
             let size = self.context.store.layers.get(layer)?.map_or(0, |l| l.size);
@@ -106,7 +111,7 @@ fn history(image: &Image, sizes: &[i64]) -> Result<Vec<HistoryItem>> {
             .and_then(|text| text.parse::<Timestamp>().ok());
         items.push(HistoryItem {
             comment: step.comment.clone(),
-            created: time.unwrap_or_else(|| created(image)).as_second(),
+            created: time.map_or(0, |time| time.as_second()),
             created_by: step.created_by.clone(),
             id: "<missing>".to_owned(),
             size,
@@ -158,7 +163,7 @@ mod tests {
             Some(&["busybox:1".to_owned()][..])
         );
         assert_eq!((items[2].id.as_str(), items[2].created), ("<missing>", 9));
-        assert_eq!(items[0].created, created(&image).as_second());
+        assert_eq!(items[0].created, 0);
         assert!(history(&image, &[10]).is_err());
     }
 }

@@ -3,23 +3,17 @@
 use super::{Images, ListOptions};
 use crate::containers::filters::until;
 use crate::error::{Error, Result};
+use gantry_api::container::Map;
 use gantry_api::filter::Filters;
 use gantry_api::image::ImageSummary;
 use gantry_oci::{Digest, Reference};
 use gantry_store::images::Image;
 use jiff::Timestamp;
 use regex::Regex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
-const NAMES: [&str; 7] = [
-    "before",
-    "dangling",
-    "label",
-    "label!",
-    "reference",
-    "since",
-    "until",
-];
+const NAMES: [&str; 6] = ["before", "dangling", "label", "reference", "since", "until"];
 
 /// When an image was made; the beginning of time where it does not say.
 pub(super) fn created(image: &Image) -> Timestamp {
@@ -30,8 +24,8 @@ pub(super) fn created(image: &Image) -> Timestamp {
 /// The filters of a list, checked and resolved.
 struct Wanted<'a> {
     filters: &'a Filters,
-    /// Only images with a name, or only those without.
-    named: Option<bool>,
+    /// Only images without a tag, or none without a name.
+    dangling: Option<bool>,
     references: Vec<Regex>,
     before: Option<Timestamp>,
     since: Option<Timestamp>,
@@ -40,14 +34,12 @@ struct Wanted<'a> {
 impl Wanted<'_> {
     fn matches(&self, image: &Image) -> bool {
         let made = created(image);
-        let labels = image.config.config.labels.clone().unwrap_or_default();
-        self.named
-            .is_none_or(|named| named != image.tags.is_empty())
-            && self.before.is_none_or(|time| made < time)
-            && self.since.is_none_or(|time| made > time)
-            && self.filters.matches_all_labels("label", &labels)
-            && !(self.filters.contains("label!")
-                && self.filters.matches_all_labels("label!", &labels))
+        let none = Map::new();
+        let labels = image.config.config.labels.as_ref().unwrap_or(&none);
+        let told = image.config.created.is_some();
+        self.before.is_none_or(|time| told && made < time)
+            && self.since.is_none_or(|time| told && made > time)
+            && self.filters.matches_all_labels("label", labels)
     }
 
     fn shows(&self, reference: &Reference) -> bool {
@@ -57,44 +49,60 @@ impl Wanted<'_> {
                     || pattern.is_match(&reference.familiar_name())
             })
     }
+
+    /// Whether an image is shown by what is left of its names. `inner`: others were made from it.
+    // COMPAT: moby's ImageService.Images (daemon/images/image_list.go).
+    fn lets_through(&self, tags: usize, digests: usize, inner: bool, all: bool) -> bool {
+        let only_dangling = self.dangling == Some(true);
+        if only_dangling && (inner || tags > 0) {
+            return false;
+        }
+        if tags + digests > 0 {
+            return true;
+        }
+        (all || !inner) && self.dangling != Some(false) && self.references.is_empty()
+    }
 }
 
 impl Images {
     pub(super) fn list_blocking(&self, options: &ListOptions) -> Result<Vec<ImageSummary>> {
         let wanted = self.wanted(&options.filters)?;
-        let all = self.context.store.images.all()?;
+        let store = &self.context.store;
+        let all = store.images.all()?;
         let shared = match options.shared_size {
             true => Some(self.layer_uses(&all)?),
             false => None,
         };
+        let parents: HashSet<&Digest> = all.iter().filter_map(|i| i.parent.as_ref()).collect();
+        let users = self.counted_users();
         let mut shown: Vec<_> = all.iter().filter(|image| wanted.matches(image)).collect();
-        shown.sort_by_key(|image| std::cmp::Reverse(created(image)));
+        shown.sort_by_cached_key(|image| std::cmp::Reverse(created(image)));
         let mut list = Vec::with_capacity(shown.len());
         for image in shown {
             let names = |references: &[Reference]| -> Vec<String> {
                 let shown = references.iter().filter(|name| wanted.shows(name));
-                shown.map(Reference::familiar).collect()
+                let meant = shown.filter(|name| options.all || self.is_meant(name, image));
+                meant.map(Reference::familiar).collect()
             };
             let (tags, digests) = (names(&image.tags), names(&image.digests));
-            if !wanted.references.is_empty() && tags.is_empty() && digests.is_empty() {
+            let hidden = tags.len() + digests.len() == 0 && !image.tags.is_empty();
+            let inner = parents.contains(&image.id);
+            if hidden || !wanted.lets_through(tags.len(), digests.len(), inner, options.all) {
                 continue;
             }
-            let (shared_size, containers) = match &shared {
-                None => (-1, -1),
-                Some(uses) => (
-                    shared_bytes(image, uses),
-                    self.users(&image.id).len() as i64,
-                ),
-            };
             list.push(ImageSummary {
-                containers,
+                containers: users.get(image.id.as_str()).copied().unwrap_or(0),
                 created: created(image).as_second(),
                 id: image.id.to_string(),
                 labels: image.config.config.labels.clone(),
-                parent_id: self.parent(image),
+                parent_id: image
+                    .parent
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
                 repo_digests: Some(digests),
                 repo_tags: Some(tags),
-                shared_size,
+                shared_size: shared.as_ref().map_or(-1, |uses| shared_bytes(image, uses)),
                 size: image.size as i64,
                 virtual_size: None,
             });
@@ -102,35 +110,48 @@ impl Images {
         Ok(list)
     }
 
+    /// Whether a name stands for this image where no platform is asked for.
+    fn is_meant(&self, name: &Reference, image: &Image) -> bool {
+        self.context.store.images.named(name).first() == Some(&image.id)
+    }
+
+    /// How many containers stand on each image.
+    pub(super) fn counted_users(&self) -> HashMap<String, i64> {
+        let mut users = HashMap::new();
+        for container in self.containers.all() {
+            *users
+                .entry(container.record().image_id.clone())
+                .or_default() += 1;
+        }
+        users
+    }
+
     fn wanted<'a>(&self, filters: &'a Filters) -> Result<Wanted<'a>> {
         let refuse = |error: gantry_api::filter::FilterError| Error::invalid(error.0);
         filters.validate(&NAMES).map_err(refuse)?;
-        let named = match filters.contains("dangling") {
-            true => Some(!filters.boolean("dangling", false).map_err(refuse)?),
+        let dangling = match filters.contains("dangling") {
+            true => Some(filters.boolean("dangling", false).map_err(refuse)?),
             false => None,
         };
-        let time = |name: &str| -> Result<Option<Timestamp>> {
-            let Some(text) = filters.get(name).last() else {
-                return Ok(None);
-            };
-            Ok(Some(created(&self.find(text)?)))
+        let times = |name: &str| -> Result<Vec<Timestamp>> {
+            let images = filters
+                .get(name)
+                .map(|text| Ok(created(&*self.find(text)?)));
+            images.collect()
         };
-        let before = match (time("before")?, until(filters)?) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        let before = times("before")?.into_iter().chain(until(filters)?).min();
         let references = filters.get("reference").map(pattern);
         Ok(Wanted {
             filters,
-            named,
+            dangling,
             references: references.collect::<Result<_>>()?,
             before,
-            since: time("since")?,
+            since: times("since")?.into_iter().max(),
         })
     }
 
     /// Each layer's size, and how many images have it.
-    fn layer_uses(&self, images: &[Image]) -> Result<BTreeMap<Digest, (u64, usize)>> {
+    fn layer_uses(&self, images: &[Arc<Image>]) -> Result<BTreeMap<Digest, (u64, usize)>> {
         let mut uses: BTreeMap<Digest, (u64, usize)> = BTreeMap::new();
         for layer in images.iter().flat_map(|image| &image.diff_ids) {
             if let Some((_, count)) = uses.get_mut(layer) {
@@ -167,7 +188,8 @@ fn pattern(glob: &str) -> Result<Regex> {
         }
     }
     out.push('$');
-    Regex::new(&out).map_err(|_| Error::invalid(format!("invalid filter 'reference={glob}'")))
+    // COMPAT: Go's words for a broken pattern, and Docker's status.
+    Regex::new(&out).map_err(|_| Error::system("syntax error in pattern"))
 }
 
 #[cfg(test)]

@@ -10,11 +10,13 @@ mod inspect;
 mod list;
 mod names;
 mod pull;
+pub(crate) mod resolve;
 
 pub use commit::CommitRequest;
+pub use names::RemoveOptions;
+pub use resolve::platform;
 
 use crate::containers::Containers;
-use crate::containers::create::no_such_image;
 use crate::context::Context;
 use crate::error::Result;
 use bytes::Bytes;
@@ -24,6 +26,7 @@ use gantry_api::filter::Filters;
 use gantry_api::image::{DeleteItem, HistoryItem, ImageInspect, ImageSummary, PruneResponse};
 use gantry_api::progress::Progress;
 use gantry_api::system::AuthConfig;
+use gantry_oci::manifest::Platform;
 use gantry_store::images::Image;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -75,6 +78,8 @@ pub struct Images {
     pub(crate) context: Arc<Context>,
     pub(crate) containers: Arc<Containers>,
     puller: pull::Puller,
+    /// Held while images are pruned.
+    pruning: std::sync::Mutex<()>,
 }
 
 impl Images {
@@ -84,13 +89,13 @@ impl Images {
             context,
             containers,
             puller,
+            pruning: std::sync::Mutex::default(),
         })
     }
 
     /// The image of a reference, an ID or the beginning of one.
-    pub(crate) fn find(&self, text: &str) -> Result<Image> {
-        let found = self.context.store.images.find(text)?;
-        found.ok_or_else(|| no_such_image(text))
+    pub(crate) fn find(&self, text: &str) -> Result<Arc<Image>> {
+        resolve::find(&self.context.store, text, None)
     }
 
     /// Pulls an image. Dropping the future ends the work; what was fetched and verified stays.
@@ -151,17 +156,25 @@ impl Images {
     }
 
     /// All that is known of an image.
-    pub async fn inspect(self: &Arc<Self>, name: &str) -> Result<ImageInspect> {
+    pub async fn inspect(
+        self: &Arc<Self>,
+        name: &str,
+        platform: Option<Platform>,
+    ) -> Result<ImageInspect> {
         let this = self.clone();
         let name = name.to_owned();
-        crate::blocking(move || this.inspect_blocking(&name)).await?
+        crate::blocking(move || this.inspect_blocking(&name, platform.as_ref())).await?
     }
 
     /// How an image was made, newest step first.
-    pub async fn history(self: &Arc<Self>, name: &str) -> Result<Vec<HistoryItem>> {
+    pub async fn history(
+        self: &Arc<Self>,
+        name: &str,
+        platform: Option<Platform>,
+    ) -> Result<Vec<HistoryItem>> {
         let this = self.clone();
         let name = name.to_owned();
-        crate::blocking(move || this.history_blocking(&name)).await?
+        crate::blocking(move || this.history_blocking(&name, platform.as_ref())).await?
     }
 
     /// Gives an image one more name. `tag` is empty for `latest`.
@@ -171,16 +184,15 @@ impl Images {
         crate::blocking(move || this.tag_blocking(&name, &repository, &tag)).await?
     }
 
-    /// Removes a name, and the image with its last one (and untagged parents, where `prune`).
+    /// Removes a name, and the image with its last one.
     pub async fn remove(
         self: &Arc<Self>,
         name: &str,
-        force: bool,
-        _prune: bool,
+        options: RemoveOptions,
     ) -> Result<Vec<DeleteItem>> {
         let this = self.clone();
         let name = name.to_owned();
-        crate::blocking(move || this.remove_blocking(&name, force)).await?
+        crate::blocking(move || this.remove_blocking(&name, &options)).await?
     }
 
     /// Removes images that nothing uses: untagged ones, or all with `dangling=false`.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use gantry_api::container::{ContainerConfig, CreateBody, HostConfig, NetworkingConfig};
 use gantry_api::go::{json, number};
+use gantry_api::version::ApiVersion;
 use gantry_engine::Engine;
 use gantry_engine::containers::list::ListOptions;
 use gantry_engine::containers::phase::WaitCondition;
@@ -42,6 +43,10 @@ struct Beside {
 
 async fn create(call: Call) -> Result<Response> {
     let name = call.query.given("name").map(str::to_owned);
+    let platform = match call.version >= ApiVersion::new(1, 41) {
+        true => gantry_engine::images::platform(call.query.text("platform"))?,
+        false => None,
+    };
     let containers = call.state.containers.clone();
     let value = call.json_value().await?;
     let config: ContainerConfig = json::decode(&value).map_err(body::refuse)?;
@@ -51,7 +56,7 @@ async fn create(call: Call) -> Result<Response> {
         host_config: beside.host_config,
         networking_config: beside.networking_config,
     };
-    let created = containers.create(name.as_deref(), body).await?;
+    let created = containers.create(name.as_deref(), platform, body).await?;
     Ok(reply::json(StatusCode::CREATED, &created))
 }
 

@@ -10,10 +10,14 @@ use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use gantry_api::go::json;
+use gantry_api::image::ImageSummary;
 use gantry_api::system::AuthConfig;
+use gantry_api::version::ApiVersion;
 use gantry_engine::Engine;
-use gantry_engine::images::{ImportRequest, ListOptions, PullRequest};
+use gantry_engine::images::{ImportRequest, ListOptions, PullRequest, RemoveOptions};
+use gantry_oci::manifest::Platform;
 use http::{Method, StatusCode};
+use serde::Deserialize;
 use tokio::sync::mpsc;
 
 /// Lines of progress that wait for a slow client.
@@ -35,23 +39,85 @@ pub(super) fn routes() -> Vec<Route<Engine>> {
 }
 
 async fn list(call: Call) -> Result<Response> {
+    let since = |minor| call.version >= ApiVersion::new(1, minor);
     let mut filters = call.query.filters()?;
     // COMPAT: the parameter that came before the filter.
-    if let Some(reference) = call.query.given("filter") {
+    if let Some(reference) = call.query.given("filter")
+        && !since(25)
+        && !filters.contains("reference")
+    {
         filters.add("reference", reference);
     }
     let options = ListOptions {
         all: call.query.truth("all"),
-        shared_size: call.query.truth("shared-size"),
+        shared_size: since(42) && call.query.truth("shared-size"),
         filters,
     };
     let mut images = call.state.images.list(options).await?;
-    if call.version.has_virtual_size() {
-        for image in &mut images {
+    for image in &mut images {
+        if call.version.has_virtual_size() {
             image.virtual_size = Some(image.size);
+        }
+        if !since(43) {
+            name_the_nameless(image);
+        }
+        if !since(51) {
+            image.containers = -1;
         }
     }
     Ok(reply::ok(&images))
+}
+
+/// What clients before 1.43 expect of an image without a name.
+fn name_the_nameless(image: &mut ImageSummary) {
+    let none = |list: &Option<Vec<String>>| list.as_ref().is_none_or(Vec::is_empty);
+    if none(&image.repo_tags) && none(&image.repo_digests) {
+        image.repo_tags = Some(vec!["<none>:<none>".to_owned()]);
+        image.repo_digests = Some(vec!["<none>@<none>".to_owned()]);
+    }
+}
+
+/// The platform of a parameter: a JSON document, as clients of this version and newer ones send it.
+fn platform(call: &Call, since: ApiVersion, name: &str) -> Result<Option<Platform>> {
+    let Some(text) = call.query.given(name).filter(|_| call.version >= since) else {
+        return Ok(None);
+    };
+    if call.query.all(name).count() > 1 {
+        let words = match name {
+            "platforms" => "multiple platforms are not supported",
+            _ => {
+                "multiple platform parameters are not supported in this API version; use API version 1.52 or later"
+            }
+        };
+        return Err(ApiError::invalid(words));
+    }
+    decode_platform(text).map(Some).map_err(ApiError::invalid)
+}
+
+// COMPAT: moby's words (daemon/server/httputils/form.go).
+fn decode_platform(text: &str) -> std::result::Result<Platform, String> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Asked {
+        os: String,
+        architecture: String,
+        variant: String,
+        #[serde(rename = "os.version")]
+        os_version: String,
+    }
+    let asked: Asked = json::from_slice(text.as_bytes())
+        .map_err(|error| format!("failed to parse platform: {error}"))?;
+    let optional = !asked.variant.is_empty() || !asked.os_version.is_empty();
+    match (asked.os.as_str(), asked.architecture.as_str()) {
+        ("", "") if optional => {
+            Err("optional platform fields provided, but OS and Architecture are missing".to_owned())
+        }
+        ("", _) | (_, "") => Err("both OS and Architecture must be provided".to_owned()),
+        (os, architecture) => Ok(Platform {
+            os_version: Some(asked.os_version).filter(|text| !text.is_empty()),
+            ..Platform::of(os, architecture, &asked.variant)
+        }),
+    }
 }
 
 async fn create(call: Call) -> Result<Response> {
@@ -148,7 +214,9 @@ async fn send_archive(call: &Call, names: Vec<String>) -> Result<Response> {
 }
 
 async fn inspect(call: Call) -> Result<Response> {
-    let mut image = call.state.images.inspect(call.name("name")).await?;
+    let platform = platform(&call, ApiVersion::new(1, 49), "platform")?;
+    let images = &call.state.images;
+    let mut image = images.inspect(call.name("name"), platform).await?;
     if call.version.has_virtual_size() {
         image.virtual_size = Some(image.size);
     }
@@ -156,7 +224,9 @@ async fn inspect(call: Call) -> Result<Response> {
 }
 
 async fn history(call: Call) -> Result<Response> {
-    let history = call.state.images.history(call.name("name")).await?;
+    let platform = platform(&call, ApiVersion::new(1, 48), "platform")?;
+    let images = &call.state.images;
+    let history = images.history(call.name("name"), platform).await?;
     Ok(reply::ok(&history))
 }
 
@@ -168,16 +238,43 @@ async fn tag(call: Call) -> Result<Response> {
 }
 
 async fn remove(call: Call) -> Result<Response> {
-    let force = call.query.truth("force");
-    let prune = !call.query.truth("noprune");
+    let options = RemoveOptions {
+        force: call.query.truth("force"),
+        prune: !call.query.truth("noprune"),
+        platform: platform(&call, ApiVersion::new(1, 50), "platforms")?,
+    };
     let images = &call.state.images;
-    let removed = images.remove(call.name("name"), force, prune).await?;
+    let removed = images.remove(call.name("name"), options).await?;
     Ok(reply::ok(&removed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn platforms_are_documents() {
+        let decoded = decode_platform(r#"{"os":"linux","architecture":"arm","variant":"v7"}"#);
+        assert_eq!(decoded.unwrap().to_string(), "linux/arm/v7");
+        for (text, words) in [
+            (
+                r#"{"os":"linux"}"#,
+                "both OS and Architecture must be provided",
+            ),
+            ("{}", "both OS and Architecture must be provided"),
+            (
+                r#"{"variant":"v7"}"#,
+                "optional platform fields provided, but OS and Architecture are missing",
+            ),
+        ] {
+            assert_eq!(decode_platform(text).unwrap_err(), words);
+        }
+        assert!(
+            decode_platform("linux/arm")
+                .unwrap_err()
+                .starts_with("failed to parse platform: ")
+        );
+    }
 
     #[test]
     fn references_of_a_pull() {

@@ -7,7 +7,7 @@ fn what_is_saved_loads_the_same() {
     let (_dir, one) = store();
     let id = import(&one, "127.0.0.1:5000/x/y:t", b"content");
     let mut bytes = Vec::new();
-    let tags = one.images.get(&id).unwrap().unwrap().tags;
+    let tags = one.images.get(&id).unwrap().unwrap().tags.clone();
     archive::save(&one, &[(id.clone(), tags)], &mut bytes).unwrap();
     let (_dir, two) = store();
     let loaded = archive::load(&two, &mut &bytes[..], &|_, _| {}).unwrap();

@@ -374,7 +374,7 @@ fn layers_that_a_power_cut_broke_are_forgotten() {
         .all()
         .unwrap()
         .into_iter()
-        .map(|i| i.id)
+        .map(|i| i.id.clone())
         .collect();
     let mut expected = vec![whole, settled];
     there.sort();

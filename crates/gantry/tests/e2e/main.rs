@@ -22,6 +22,7 @@ mod mount_changes;
 mod network;
 mod processes;
 mod recovery;
+mod rmi;
 mod rootfs;
 mod run;
 mod states;

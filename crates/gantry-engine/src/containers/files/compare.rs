@@ -75,7 +75,7 @@ impl Containers {
                 let mut other = Settings::new();
                 flatten(&mut other, "", &to_map(&config)?);
                 let id = image.id.to_string();
-                ("image", id, Stack::Layers(image.diff_ids), other)
+                ("image", id, Stack::Layers(image.diff_ids.clone()), other)
             }
         };
         let files = store

@@ -95,7 +95,7 @@ impl Puller {
         &self,
         request: &PullRequest,
         progress: &ProgressSender,
-    ) -> Result<(Image, String)> {
+    ) -> Result<(Arc<Image>, String)> {
         let reference = Reference::parse(&request.reference)
             .map_err(|error| Error::invalid(error.to_string()))?;
         let mut reference = reference.or_latest();
@@ -240,14 +240,15 @@ fn diff_ids(remote: &Remote) -> Result<Vec<Digest>> {
 
 /// Stores configuration and names; says whether the name stands for another image now.
 fn name_image(store: &Store, reference: &Reference, remote: &Remote) -> Result<(Digest, bool)> {
-    let before = store.images.find(&reference.to_string())?;
+    let before = store.images.named(reference);
     let id = store.images.put(&remote.config)?;
     // What the reference named is what the digest is of.
     let named = remote.index.as_ref().unwrap_or(&remote.manifest);
     store.images.add_digest(reference, &id, named)?;
-    let changed = before.is_none_or(|before| before.id != id);
+    let changed = !before.contains(&id);
     if changed && reference.digest.is_none() {
-        store.images.tag(reference, &id)?;
+        // What was pulled for other platforms stays.
+        store.images.tag_platform(reference, &id)?;
     }
     Ok((id, changed))
 }
