@@ -88,7 +88,7 @@ fn load_leased(
                     .link_name()
                     .map_err(broken)?
                     .map(|t| t.to_string_lossy().into_owned());
-                contents.links.insert(path, target.unwrap_or_default());
+                contents.link(path, target.unwrap_or_default())?;
             }
             EntryType::Regular | EntryType::Continuous => {
                 contents.take(store, &path, &mut entry, progress)?
@@ -182,6 +182,17 @@ impl Contents {
             }
         }
         self.documents.insert(path.to_owned(), bytes);
+        Ok(())
+    }
+
+    fn link(&mut self, path: String, target: String) -> Result<()> {
+        self.kept += (path.len() + target.len()) as u64;
+        if self.links.len() >= MOST_DOCUMENTS || self.kept > ALL_DOCUMENTS {
+            return Err(invalid(format!(
+                "{path}: the archive has links that belong to no image"
+            )));
+        }
+        self.links.insert(path, target);
         Ok(())
     }
 

@@ -97,6 +97,8 @@ pub struct Options {
     pub storage_driver: Option<String>,
     /// What tells one boot of the machine from another, instead of the kernel's own.
     pub boot_id: Option<String>,
+    /// How far a layer may swell when it is decompressed.
+    pub swelling: layers::Swelling,
 }
 
 /// The store below one data root. Share it by `Arc`; every method takes `&self` and may block.

@@ -2,6 +2,7 @@
 
 mod archives;
 mod drivers;
+mod hostile;
 mod images;
 mod layers;
 

@@ -8,6 +8,7 @@
 //!
 //! A layer is read once ([`pipeline`]); its compressed blob is not kept unless the store keeps blobs.
 
+mod bounds;
 mod known;
 mod lease;
 mod pipeline;
@@ -15,6 +16,7 @@ mod receive;
 mod recipe;
 mod settle;
 
+pub use bounds::Swelling;
 pub use known::LayerBlob;
 pub use lease::Lease;
 pub use receive::Open;
@@ -44,6 +46,7 @@ pub struct Layers {
     receiving: Mutex<HashSet<Digest>>,
     settling: settle::Settling,
     keep_blobs: bool,
+    swelling: Swelling,
 }
 
 /// What is known of a layer before it is unpacked.
@@ -110,6 +113,7 @@ impl Layers {
             receiving: Mutex::default(),
             settling: settle::Settling::new(options.boot_id.clone()),
             keep_blobs: options.keep_blobs,
+            swelling: options.swelling,
         })
     }
 
@@ -170,7 +174,7 @@ impl Layers {
         let tree = &unnamed.tree;
         std::fs::create_dir(tree).at("cannot make", tree)?;
         crate::set_mode(tree, 0o755)?;
-        let found = pipeline::run(source, tree, &unnamed.recipe)?;
+        let found = pipeline::run(source, tree, &unnamed.recipe, self.swelling)?;
         verify("the layer's blob", expected.blob.as_ref(), &found.blob)?;
         verify("the layer's tar", expected.diff_id.as_ref(), &found.diff_id)?;
         self.name(&unnamed, found, adopt)
@@ -285,7 +289,7 @@ impl Layers {
             recipe::replay(&recipe, &tree, &mut hashing)
         } else {
             let blob = BufReader::with_capacity(256 << 10, self.blobs.open_blob(&layer.blob)?);
-            pipeline::decoder(blob)
+            pipeline::decoder(blob, self.swelling)
                 .and_then(|(mut tar, _)| io::copy(&mut tar, &mut hashing).map(drop))
         };
         if let Some(error) = hashing.failed {
@@ -394,7 +398,7 @@ fn verify(what: &str, expected: Option<&Digest>, found: &Digest) -> Result<()> {
 /// A decoder of what the first bytes say: gzip (also of several members), zstd, or nothing.
 pub fn decoder<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let reader = BufReader::with_capacity(128 << 10, reader);
-    pipeline::decoder(reader).map(|(decoder, _)| decoder)
+    pipeline::decoder(reader, Swelling::default()).map(|(decoder, _)| decoder)
 }
 
 struct Counter(u64);

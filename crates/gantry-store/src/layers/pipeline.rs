@@ -1,6 +1,7 @@
 //! A layer's way into the store: three threads, with short queues of chunks in between. The caller's reads, hashes and
 //! (where asked) keeps the blob; a second decompresses and hashes the tar; a third unpacks.
 
+use super::bounds::{Bounded, Counted, Swelling};
 use crate::{At, Result, StoreError, unpack};
 use gantry_oci::{Digest, Sha256};
 use std::fs::File;
@@ -34,11 +35,16 @@ pub(super) struct Found {
 }
 
 /// Unpacks a layer into the empty folder `tree`; its recipe becomes the folder `recipe`.
-pub(super) fn run(source: Source<'_>, tree: &Path, recipe: &Path) -> Result<Found> {
+pub(super) fn run(
+    source: Source<'_>,
+    tree: &Path,
+    recipe: &Path,
+    swelling: Swelling,
+) -> Result<Found> {
     let (to_decoder, compressed) = queue();
     let (to_unpacker, plain) = queue();
     std::thread::scope(|scope| {
-        let decoder = scope.spawn(move || decode(compressed, to_unpacker));
+        let decoder = scope.spawn(move || decode(compressed, to_unpacker, swelling));
         let unpacker = scope.spawn(move || {
             let mut plain = plain;
             unpack::unpack(&mut plain, tree, recipe)
@@ -50,8 +56,9 @@ pub(super) fn run(source: Source<'_>, tree: &Path, recipe: &Path) -> Result<Foun
         // What came first is what the others failed of.
         let kept = read?;
         if !kept.complete {
-            unpacked?;
+            // The unpacker lacks what the decoder could not give; the other way around the decoder does not complain.
             decoded.map_err(undecodable)?;
+            unpacked?;
             return Err(StoreError::Invalid(
                 "the layer has more bytes than its tar archive".into(),
             ));
@@ -244,8 +251,8 @@ struct Decoded {
 }
 
 /// The second stage: decompresses and hashes the tar.
-fn decode(chunks: FromQueue, mut to: ToQueue) -> io::Result<Decoded> {
-    let (mut decoder, media_type) = decoder(chunks)?;
+fn decode(chunks: FromQueue, mut to: ToQueue, swelling: Swelling) -> io::Result<Decoded> {
+    let (mut decoder, media_type) = decoder(chunks, swelling)?;
     let mut hash = (media_type != gantry_oci::media_type::OCI_LAYER).then(Sha256::default);
     let mut bytes = 0;
     loop {
@@ -269,8 +276,10 @@ fn decode(chunks: FromQueue, mut to: ToQueue) -> io::Result<Decoded> {
 /// A decoder of what the first bytes say: gzip (also of several members), zstd, or nothing; and the media type of such a
 /// layer.
 pub(super) fn decoder<'a>(
-    mut reader: impl BufRead + Send + 'a,
+    reader: impl BufRead + Send + 'a,
+    swelling: Swelling,
 ) -> io::Result<(Box<dyn Read + Send + 'a>, &'static str)> {
+    let (mut reader, taken) = Counted::new(reader);
     let mut magic = [0_u8; 4];
     let mut n = 0;
     while n < magic.len() {
@@ -283,10 +292,12 @@ pub(super) fn decoder<'a>(
     let whole = io::Cursor::new(magic[..n].to_vec()).chain(reader);
     let decoder: Box<dyn Read + Send> = match media_type {
         gantry_oci::media_type::OCI_LAYER_GZIP => {
-            Box::new(flate2::bufread::MultiGzDecoder::new(whole))
+            let decoder = flate2::bufread::MultiGzDecoder::new(whole);
+            Box::new(Bounded::new(decoder, taken, swelling))
         }
         gantry_oci::media_type::OCI_LAYER_ZSTD => {
-            Box::new(zstd::stream::read::Decoder::with_buffer(whole)?)
+            let decoder = zstd::stream::read::Decoder::with_buffer(whole)?;
+            Box::new(Bounded::new(decoder, taken, swelling))
         }
         _ => Box::new(whole),
     };

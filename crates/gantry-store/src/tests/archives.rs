@@ -40,7 +40,7 @@ fn what_is_saved_loads_the_same() {
 }
 
 /// Files by name, as a plain archive.
-fn archived(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn archived(files: &[(&str, &[u8])]) -> Vec<u8> {
     let tar = files
         .iter()
         .fold(Tar::new(), |tar, (name, data)| tar.file(name, data));

@@ -63,11 +63,7 @@ async fn serve(
         settings: engine_settings(&settings, program),
         spawner,
         bridge: bridge_config(&settings)?,
-        store: gantry_engine::StoreOptions {
-            storage_driver: settings.storage_driver.clone(),
-            keep_blobs: settings.keep_blobs,
-            ..gantry_engine::StoreOptions::default()
-        },
+        store: store_options(&settings),
         registry: gantry_registry::RegistryOptions {
             insecure: settings
                 .insecure_registries
@@ -95,6 +91,18 @@ async fn serve(
     gantry_server::serve(engine, listeners, stop).await;
     tracing::info!("the daemon ends; containers go on");
     Ok(())
+}
+
+fn store_options(settings: &Settings) -> gantry_engine::StoreOptions {
+    let mut options = gantry_engine::StoreOptions {
+        storage_driver: settings.storage_driver.clone(),
+        keep_blobs: settings.keep_blobs,
+        ..gantry_engine::StoreOptions::default()
+    };
+    if let Some(ratio) = settings.max_unpack_ratio {
+        options.swelling.ratio = ratio;
+    }
+    options
 }
 
 fn engine_settings(settings: &Settings, program: PathBuf) -> EngineSettings {

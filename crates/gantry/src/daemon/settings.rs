@@ -33,6 +33,8 @@ struct File {
     storage_driver: Option<String>,
     keep_blobs: Option<bool>,
     default_shm_size: Option<String>,
+    /// Beyond Docker.
+    max_unpack_ratio: Option<u64>,
     tls: Option<bool>,
     tlsverify: Option<bool>,
     tlscacert: Option<PathBuf>,
@@ -67,6 +69,7 @@ pub(crate) struct Settings {
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) storage_driver: Option<String>,
     pub(crate) keep_blobs: bool,
+    pub(crate) max_unpack_ratio: Option<u64>,
     pub(crate) shm_size: i64,
     pub(crate) tls: Option<Tls>,
     pub(crate) ready_fd: Option<i32>,
@@ -197,6 +200,7 @@ impl Settings {
             )?,
             storage_driver: one("storage-driver", flags.storage_driver, file.storage_driver)?,
             keep_blobs: one("keep-blobs", flag(flags.keep_blobs), file.keep_blobs)? == Some(true),
+            max_unpack_ratio: file.max_unpack_ratio,
             shm_size: shm_size.transpose()?.map_or(64 << 20, |n| n as i64),
             tls: match (tls, certificate, key) {
                 (false, ..) => None,
