@@ -29,6 +29,7 @@ pub struct Settings {
     pub dns_search: Vec<String>,
     /// `default-shm-size`, bytes.
     pub shm_size: i64,
+    pub transfers: crate::images::TransferLimits,
     /// Whether each start's steps are timed and written to the log (`--trace-starts`).
     pub trace_starts: bool,
 }
@@ -46,7 +47,8 @@ pub struct Context {
     pub bridge_id: String,
     /// Whether the machine has cgroup v2 only.
     pub unified_cgroup: bool,
-    pub registry: gantry_registry::RegistryOptions,
+    /// The one client of all registries: its connections and tokens are shared.
+    pub registry: gantry_registry::Registry,
     pub volumes: crate::volumes::Volumes,
     pub(crate) spare: crate::containers::spare::Spare,
     pub(crate) released: crate::containers::links::Released,

@@ -96,7 +96,7 @@ fn open_blocking(
         volumes,
         bridge_id,
         unified_cgroup,
-        registry,
+        registry: gantry_registry::Registry::new(registry),
         spare: crate::containers::spare::Spare::default(),
         released: crate::containers::links::Released::default(),
     };

@@ -46,6 +46,11 @@ impl Blobs {
         self.tmp.join(format!("{number}-{nanos:x}"))
     }
 
+    /// The folder of unfinished things.
+    pub(crate) fn tmp(&self) -> &Path {
+        &self.tmp
+    }
+
     /// Where a blob is.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(digest.hex())

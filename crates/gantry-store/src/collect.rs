@@ -35,6 +35,8 @@ pub(crate) fn collect(store: &Store) -> Result<()> {
         .into_iter()
         .map(|(_, blob)| blob.to_string())
         .collect();
+    crate::manifests::forget(&store.database)?;
+    used.extend(crate::manifests::all(&store.database)?);
     for image in store.images.all()? {
         used.insert(image.id.to_string());
         used.extend(

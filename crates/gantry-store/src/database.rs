@@ -26,6 +26,8 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS sibling (name TEXT NOT NULL, image TEXT NOT NULL, UNIQUE (name, image));
     -- Images that were made from another one here.
     CREATE TABLE IF NOT EXISTS parent (image TEXT PRIMARY KEY, parent TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS manifest (
+        image TEXT NOT NULL, digest TEXT NOT NULL, repository TEXT NOT NULL, UNIQUE (image, digest, repository));
     CREATE TABLE IF NOT EXISTS snapshot (id TEXT PRIMARY KEY, base TEXT NOT NULL) WITHOUT ROWID;
 ";
 

@@ -409,13 +409,16 @@ impl Images {
             .execute("DELETE FROM parent WHERE parent = ?", [id.as_str()])?;
         self.forget(id);
         deletion.freed += self.remove_blob(id)?;
-        for digest in image.digests.iter().filter_map(|r| r.digest.as_ref()) {
+        let gone = crate::manifests::forget(&self.database)?;
+        let left: HashSet<String> = crate::manifests::all(&self.database)?.into_iter().collect();
+        let named = image.digests.iter().filter_map(|r| r.digest.clone());
+        for digest in &named.chain(gone).collect::<HashSet<_>>() {
             let used = self
                 .table()
                 .images
                 .values()
                 .any(|i| i.digests.iter().any(|r| r.digest.as_ref() == Some(digest)));
-            if !used {
+            if !used && !left.contains(digest.as_str()) {
                 deletion.freed += self.remove_blob(digest)?;
             }
         }

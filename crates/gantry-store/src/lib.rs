@@ -26,8 +26,10 @@ pub mod commit;
 pub mod database;
 pub mod images;
 pub mod layers;
+pub mod manifests;
 mod references;
 pub mod snapshots;
+mod spool;
 mod unpack;
 mod upper;
 pub mod usage;
@@ -108,6 +110,7 @@ pub struct Store {
     pub blobs: Arc<blobs::Blobs>,
     pub layers: Arc<layers::Layers>,
     pub images: images::Images,
+    pub manifests: manifests::Manifests,
     pub snapshots: Arc<dyn snapshots::Driver>,
     /// Holds the lock on the data root.
     _lock: File,
@@ -150,7 +153,9 @@ impl Store {
             snapshots.clone(),
             database.clone(),
         )?;
+        let manifests = manifests::Manifests::new(blobs.clone(), database.clone());
         let store = Self {
+            manifests,
             database,
             blobs,
             layers,

@@ -175,7 +175,7 @@ impl Engine {
             .spawn()
             .expect("the daemon can be started");
         loop {
-            let pinged = http::request(&self.socket(), "GET", "/_ping", "text/plain", None);
+            let pinged = http::request(&self.socket(), "GET", "/_ping", &[], None);
             if pinged.is_ok_and(|answer| answer.status == 200) {
                 break;
             }
@@ -345,8 +345,29 @@ impl Engine {
     /// A request with any body.
     #[track_caller]
     pub fn api_bytes(&self, method: &str, path: &str, kind: &str, body: Option<&[u8]>) -> Answer {
-        http::request(&self.socket(), method, path, kind, body)
-            .unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.log()))
+        http::request(
+            &self.socket(),
+            method,
+            path,
+            &[("Content-Type", kind)],
+            body,
+        )
+        .unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.log()))
+    }
+
+    /// A request without a body in somebody's name: a registry's credentials (`{"username": ...}`) go with it.
+    #[track_caller]
+    pub fn api_as(&self, method: &str, path: &str, credentials: &Value) -> Answer {
+        use base64::Engine as _;
+        let text = base64::engine::general_purpose::URL_SAFE.encode(credentials.to_string());
+        http::request(
+            &self.socket(),
+            method,
+            path,
+            &[("X-Registry-Auth", &text)],
+            None,
+        )
+        .unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.log()))
     }
 
     /// A request that takes the connection over.

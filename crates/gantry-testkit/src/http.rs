@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+/// The type of most bodies.
+const JSON: (&str, &str) = ("Content-Type", "application/json");
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -74,15 +76,19 @@ pub(crate) fn request(
     socket: &Path,
     method: &str,
     path: &str,
-    content_type: &str,
+    headers: &[(&str, &str)],
     body: Option<&[u8]>,
 ) -> std::io::Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let length = body.map_or(0, <[u8]>::len);
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: gantry\r\nConnection: close\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: gantry\r\nConnection: close\r\nContent-Length: {length}\r\n"
     );
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
     stream.write_all(head.as_bytes())?;
     // An engine may answer before it has read the body: its answer is still there to read.
     let sent = stream.write_all(body.unwrap_or_default());
@@ -107,7 +113,7 @@ pub fn call(
     body: Option<&serde_json::Value>,
 ) -> std::io::Result<Answer> {
     let body = body.map(|body| body.to_string().into_bytes());
-    request(socket, method, path, "application/json", body.as_deref())
+    request(socket, method, path, &[JSON], body.as_deref())
 }
 
 /// Sends a request that asks for the connection itself, and gives it after the answer's head.

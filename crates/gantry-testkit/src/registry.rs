@@ -8,6 +8,9 @@ use std::time::Duration;
 use crate::client::ran;
 use crate::until;
 
+/// `me:secret`, as htpasswd (1) writes it with `-B`.
+const HTPASSWD: &str = "me:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+
 /// A registry that serves until it is dropped.
 #[derive(Debug)]
 pub struct Registry {
@@ -19,7 +22,7 @@ pub struct Registry {
 impl Registry {
     /// Starts one without TLS that keeps its data in `folder`.
     pub fn start(folder: &Path) -> Self {
-        Self::launch(folder, "")
+        Self::start_with(folder, "", "")
     }
 
     /// Starts one with TLS; gives it and its certificate.
@@ -47,17 +50,18 @@ impl Registry {
             certificate.display(),
             key.display()
         );
-        (Self::launch(folder, &tls), certificate)
+        (Self::start_with(folder, &tls, ""), certificate)
     }
 
-    fn launch(folder: &Path, tls: &str) -> Self {
+    /// Starts one with further settings: `http` is put into the section of that name, `more` behind all.
+    pub fn start_with(folder: &Path, http: &str, more: &str) -> Self {
         std::fs::create_dir_all(folder).expect("a folder can be made");
         let address = free_address();
         let config = folder.join("config.yml");
         std::fs::write(
             &config,
             format!(
-                "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{tls}",
+                "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{http}{more}",
                 folder.join("data").display()
             ),
         )
@@ -80,6 +84,18 @@ impl Registry {
             TcpStream::connect(&registry.address).is_ok()
         });
         registry
+    }
+
+    /// Starts one that lets in `me` with the password `secret`, and nobody else.
+    pub fn start_private(folder: &Path) -> Self {
+        std::fs::create_dir_all(folder).expect("a folder can be made");
+        let file = folder.join("htpasswd");
+        std::fs::write(&file, HTPASSWD).expect("a file can be written");
+        let auth = format!(
+            "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
+            file.display()
+        );
+        Self::start_with(folder, "", &auth)
     }
 
     /// `127.0.0.1:PORT`

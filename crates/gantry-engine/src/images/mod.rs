@@ -1,4 +1,4 @@
-//! Images: pull, load, import, save, list, inspect, history, tag, remove, prune.
+//! Images: pull, push, load, import, save, list, inspect, history, tag, remove, prune.
 //!
 //! Reading and naming are in `list`, `inspect` and `names`. The registry and the store do not know each other: what comes from the one goes through here to the other.
 
@@ -10,15 +10,19 @@ mod inspect;
 mod list;
 mod names;
 mod pull;
+mod push;
+mod report;
 pub(crate) mod resolve;
+mod transfers;
 
 pub use commit::CommitRequest;
 pub use names::RemoveOptions;
 pub use resolve::platform;
+pub use transfers::TransferLimits;
 
 use crate::containers::Containers;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -26,11 +30,14 @@ use gantry_api::filter::Filters;
 use gantry_api::image::{DeleteItem, HistoryItem, ImageInspect, ImageSummary, PruneResponse};
 use gantry_api::progress::Progress;
 use gantry_api::system::AuthConfig;
+use gantry_oci::Reference;
 use gantry_oci::manifest::Platform;
+use gantry_registry::Credentials;
 use gantry_store::images::Image;
 use std::io::{self, Read};
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use transfers::Transfers;
 
 /// Where work tells of its progress. An error when sending says that nobody waits any more: the work may end.
 pub type ProgressSender = mpsc::Sender<Progress>;
@@ -46,6 +53,16 @@ pub struct PullRequest {
     pub reference: String,
     /// `os/arch[/variant]`; empty: the machine's.
     pub platform: String,
+    pub auth: Option<AuthConfig>,
+}
+
+/// `POST /images/{name}/push`
+#[derive(Debug, Clone, Default)]
+pub struct PushRequest {
+    /// Name; all of its tags go where it has none.
+    pub reference: String,
+    /// The one that is meant of a name's images.
+    pub platform: Option<Platform>,
     pub auth: Option<AuthConfig>,
 }
 
@@ -78,17 +95,23 @@ pub struct Images {
     pub(crate) context: Arc<Context>,
     pub(crate) containers: Arc<Containers>,
     puller: pull::Puller,
+    pusher: push::Pusher,
+    transfers: Arc<Transfers>,
     /// Held while images are pruned.
     pruning: std::sync::Mutex<()>,
 }
 
 impl Images {
     pub(crate) fn new(context: Arc<Context>, containers: Arc<Containers>) -> Arc<Self> {
-        let puller = pull::Puller::new(context.store.clone(), context.registry.clone());
+        let (store, registry) = (context.store.clone(), context.registry.clone());
+        let limits = context.settings.transfers;
+        let transfers = Arc::new(Transfers::new(limits));
         Arc::new(Self {
+            puller: pull::Puller::new(store.clone(), registry.clone(), transfers.clone()),
+            pusher: push::Pusher::new(store, registry, transfers.clone()),
+            transfers,
             context,
             containers,
-            puller,
             pruning: std::sync::Mutex::default(),
         })
     }
@@ -107,6 +130,27 @@ impl Images {
         let (image, name) = self.puller.pull(&request, &progress).await?;
         self.tell(&image, "pull", &name);
         Ok(())
+    }
+
+    /// Pushes an image, or all tags of a repository. Dropping the future ends the work.
+    pub async fn push(
+        self: &Arc<Self>,
+        request: PushRequest,
+        progress: ProgressSender,
+    ) -> Result<()> {
+        let reference = Reference::parse(&request.reference)
+            .map_err(|error| Error::invalid(error.to_string()))?;
+        if request.platform.is_some() {
+            self.pusher.image(&reference, request.platform.as_ref())?;
+        }
+        self.pusher.push(&reference, &request, &progress).await?;
+        self.tell_push(&reference);
+        Ok(())
+    }
+
+    /// Changes how many blobs move at a time, for what begins from now on.
+    pub fn limit_transfers(&self, limits: TransferLimits) {
+        self.transfers.limit(limits);
     }
 
     /// Makes an image of a root file system's tar. Request errors come before the archive is read.
@@ -200,5 +244,15 @@ impl Images {
         let this = self.clone();
         let filters = filters.clone();
         crate::blocking(move || this.prune_blocking(&filters)).await?
+    }
+}
+
+/// What a client says of itself, as the registry's client has it.
+fn credentials(auth: &AuthConfig) -> Credentials {
+    Credentials {
+        username: auth.username.clone(),
+        password: auth.password.clone(),
+        identity_token: auth.identitytoken.clone(),
+        registry_token: auth.registrytoken.clone(),
     }
 }

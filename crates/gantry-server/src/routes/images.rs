@@ -1,4 +1,4 @@
-//! Images: pull and import, load and save, list, inspect, history, tag, remove, prune.
+//! Images: pull, push and import, load and save, list, inspect, history, tag, remove, prune.
 
 use super::Call;
 use crate::error::{ApiError, Result};
@@ -14,7 +14,7 @@ use gantry_api::image::ImageSummary;
 use gantry_api::system::AuthConfig;
 use gantry_api::version::ApiVersion;
 use gantry_engine::Engine;
-use gantry_engine::images::{ImportRequest, ListOptions, PullRequest, RemoveOptions};
+use gantry_engine::images::{ImportRequest, ListOptions, PullRequest, PushRequest, RemoveOptions};
 use gantry_oci::manifest::Platform;
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -34,6 +34,7 @@ pub(super) fn routes() -> Vec<Route<Engine>> {
         route(Method::GET, "/images/{name..}/json", inspect),
         route(Method::GET, "/images/{name..}/history", history),
         route(Method::POST, "/images/{name..}/tag", tag),
+        route(Method::POST, "/images/{name..}/push", push).for_client(),
         route(Method::DELETE, "/images/{name..}", remove),
     ]
 }
@@ -156,6 +157,17 @@ async fn create(call: Call) -> Result<Response> {
         done
     };
     progress::respond(lines, work).await
+}
+
+async fn push(call: Call) -> Result<Response> {
+    let images = call.state.images.clone();
+    let request = PushRequest {
+        reference: reference(call.name("name"), call.query.text("tag")),
+        platform: platform(&call, ApiVersion::new(1, 46), "platform")?,
+        auth: credentials(&call),
+    };
+    let (sender, lines) = mpsc::channel(LINES);
+    progress::respond(lines, async move { images.push(request, sender).await }).await
 }
 
 async fn load(call: Call) -> Result<Response> {

@@ -117,6 +117,7 @@ fn engine_settings(settings: &Settings, program: PathBuf) -> EngineSettings {
         dns_options: settings.dns_opts.clone(),
         dns_search: settings.dns_search.clone(),
         shm_size: settings.shm_size,
+        transfers: gantry_engine::images::TransferLimits::default(),
         trace_starts: settings.trace_starts,
     }
 }

@@ -21,6 +21,7 @@ mod logs;
 mod mount_changes;
 mod network;
 mod processes;
+mod push;
 mod recovery;
 mod rmi;
 mod rootfs;

@@ -1,16 +1,19 @@
 //! One layer: from the registry's stream into the store, through a short channel.
 
 use super::Puller;
-use super::report::Bar;
 use crate::error::{Error, Result};
 use crate::images::ProgressSender;
+use crate::images::push::retrying;
+use crate::images::report::Bar;
 use bytes::{Buf, Bytes};
 use futures_util::TryStreamExt;
+use gantry_api::progress::Progress;
 use gantry_oci::{Digest, Reference};
 use gantry_registry::{Credentials, RemoteLayer};
 use gantry_store::StoreError;
 use gantry_store::layers::Expected;
 use std::io::{self, Read};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Pieces that wait between the network and the disk.
@@ -69,11 +72,12 @@ impl Job<'_> {
             }
             return Ok(());
         }
-        let permit = match self.puller.downloads.try_acquire() {
+        let downloads = self.puller.transfers.downloads();
+        let permit = match downloads.try_acquire() {
             Ok(permit) => permit,
             Err(_) => {
                 self.bar().step("Waiting").await;
-                let permit = self.puller.downloads.acquire().await;
+                let permit = downloads.acquire().await;
                 permit.map_err(|e| Error::caused("no download is possible", e))?
             }
         };
@@ -82,50 +86,69 @@ impl Job<'_> {
         done
     }
 
+    /// Fetches what is not there of the blob, and has it unpacked meanwhile.
     async fn download(&self) -> Result<()> {
-        let mut bar = self.bar();
-        let registry = &self.puller.registry;
-        let stream = registry.blob(self.reference, self.remote, 0, self.credentials, None);
-        let mut stream = stream.await?;
-        let (sender, pieces) = mpsc::channel(WAITING);
         let expected = Expected {
             blob: Some(self.remote.digest.clone()),
             size: Some(self.remote.size),
             diff_id: Some(self.diff_id.clone()),
         };
         let store = self.puller.store.clone();
+        let (asks, mut asked) = mpsc::channel::<Ask>(1);
         let unpacking = tokio::task::spawn_blocking(move || {
-            let mut reader = Pieces::new(pieces);
-            store.layers.unpack(&mut reader, &expected)
+            let mut open = |offset| {
+                let (to, from) = mpsc::channel(WAITING);
+                let ask = Ask { offset, to };
+                asks.blocking_send(ask)
+                    .map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+                Ok(Box::new(Pieces::new(from)) as Box<dyn Read + Send>)
+            };
+            store.layers.receive(&expected, &mut open)
         });
-        let mut current = 0;
-        let fetched = loop {
-            match stream.try_next().await {
-                Ok(Some(piece)) => {
-                    current += piece.len() as u64;
-                    bar.at("Downloading", current);
-                    if sender.send(Some(piece)).await.is_err() {
-                        // Unpacking failed; it says why.
-                        break Ok(());
-                    }
-                }
-                Ok(None) => {
-                    bar.step("Verifying Checksum").await;
-                    bar.step("Download complete").await;
-                    bar.whole("Extracting").await;
-                    let _ = sender.send(None).await;
-                    break Ok(());
-                }
-                Err(error) => break Err(error),
-            }
-        };
-        // Without the end's mark the reader fails, and nothing half-made is named.
-        drop(sender);
+        // The store asks again where what was there of the blob turns out to be broken.
+        let mut fetched = Ok(());
+        while let Some(ask) = asked.recv().await {
+            fetched = self.feed(ask).await;
+        }
         let unpacked = unpacking
             .await
             .map_err(|e| Error::caused("a layer's thread failed", e))?;
         fetched?;
-        unpacked.map_err(|error| match error {
+        unpacked.map_err(|error| self.refused(error))?;
+        self.bar().step("Pull complete").await;
+        Ok(())
+    }
+
+    /// Hands the blob on from an offset; the end's mark comes when all of it was there.
+    async fn feed(&self, ask: Ask) -> Result<()> {
+        let mut bar = self.bar();
+        let registry = &self.puller.registry;
+        let (progress, id) = (self.progress.clone(), bar.id().to_owned());
+        let told = move |pause| {
+            let _ = progress.try_send(Progress::of(&id, retrying(pause)));
+        };
+        let (offset, told) = (ask.offset, Some(Arc::new(told) as _));
+        let stream = registry.blob(self.reference, self.remote, offset, self.credentials, told);
+        let mut stream = stream.await?;
+        let mut current = offset;
+        while let Some(piece) = stream.try_next().await? {
+            current += piece.len() as u64;
+            bar.at("Downloading", current);
+            if ask.to.send(Some(piece)).await.is_err() {
+                // Unpacking failed; it says why.
+                return Ok(());
+            }
+        }
+        bar.step("Verifying Checksum").await;
+        bar.step("Download complete").await;
+        bar.whole("Extracting").await;
+        let _ = ask.to.send(None).await;
+        Ok(())
+    }
+
+    /// Why the store did not take the layer.
+    fn refused(&self, error: StoreError) -> Error {
+        match error {
             // COMPAT: moby's words (distribution/pull_v2.go).
             StoreError::DigestMismatch {
                 expected, found, ..
@@ -140,10 +163,15 @@ impl Job<'_> {
                 let error = Error::from(other);
                 Error::system(format!("failed to register layer: {}", error.message))
             }
-        })?;
-        bar.step("Pull complete").await;
-        Ok(())
+        }
     }
+}
+
+/// The store's wish for a blob from an offset on.
+#[derive(Debug)]
+struct Ask {
+    offset: u64,
+    to: mpsc::Sender<Option<Bytes>>,
 }
 
 /// The reading end: `None` marks the end; a channel that closes without it is a broken download.

@@ -5,28 +5,24 @@
 //! the store next collects what no image uses: the next try does not fetch them again.
 
 mod layer;
-mod report;
 #[cfg(test)]
 mod tests;
 
-use super::{PullRequest, archives, builtin};
+use super::transfers::Transfers;
+use super::{PullRequest, archives, builtin, credentials, report};
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::ProgressSender;
 use futures_util::future::try_join_all;
 use gantry_api::progress::Progress;
-use gantry_api::system::AuthConfig;
 use gantry_oci::config::ImageConfig;
 use gantry_oci::{Digest, Reference};
-use gantry_registry::{Credentials, Platform, Registry, RegistryError, RegistryOptions, Remote};
+use gantry_registry::{Credentials, Platform, Registry, RegistryError, Remote};
 use gantry_store::Store;
 use gantry_store::images::Image;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
-/// Downloads at a time, of all pulls together (Docker's `max-concurrent-downloads`).
-const DOWNLOADS: usize = 3;
 /// How long a registry may take to answer before the built-in image is used instead.
 const BUILTIN_PATIENCE: Duration = Duration::from_secs(4);
 
@@ -35,7 +31,7 @@ const BUILTIN_PATIENCE: Duration = Duration::from_secs(4);
 pub(super) struct Puller {
     store: Arc<Store>,
     registry: Registry,
-    downloads: Semaphore,
+    transfers: Arc<Transfers>,
     busy: Busy,
 }
 
@@ -71,21 +67,12 @@ impl From<RegistryError> for Error {
     }
 }
 
-fn credentials(auth: &AuthConfig) -> Credentials {
-    Credentials {
-        username: auth.username.clone(),
-        password: auth.password.clone(),
-        identity_token: auth.identitytoken.clone(),
-        registry_token: auth.registrytoken.clone(),
-    }
-}
-
 impl Puller {
-    pub(super) fn new(store: Arc<Store>, options: RegistryOptions) -> Self {
+    pub(super) fn new(store: Arc<Store>, registry: Registry, transfers: Arc<Transfers>) -> Self {
         Self {
             store,
-            registry: Registry::new(options),
-            downloads: Semaphore::new(DOWNLOADS),
+            registry,
+            transfers,
             busy: Busy::default(),
         }
     }
@@ -197,7 +184,7 @@ impl Puller {
 
         let (store, name, remote_image) = (self.store.clone(), reference.clone(), remote.clone());
         let (id, changed) =
-            crate::blocking(move || name_image(&store, &name, &remote_image)).await??;
+            crate::blocking(move || name_image(&store, &name, &remote_image, &diff_ids)).await??;
         drop(lease);
         let store = self.store.clone();
         crate::blocking(move || store.images.collect_layers()).await??;
@@ -239,12 +226,26 @@ fn diff_ids(remote: &Remote) -> Result<Vec<Digest>> {
 }
 
 /// Stores configuration and names; says whether the name stands for another image now.
-fn name_image(store: &Store, reference: &Reference, remote: &Remote) -> Result<(Digest, bool)> {
+fn name_image(
+    store: &Store,
+    reference: &Reference,
+    remote: &Remote,
+    diff_ids: &[Digest],
+) -> Result<(Digest, bool)> {
     let before = store.images.named(reference);
     let id = store.images.put(&remote.config)?;
     // What the reference named is what the digest is of.
     let named = remote.index.as_ref().unwrap_or(&remote.manifest);
     store.images.add_digest(reference, &id, named)?;
+    let repository = reference.name();
+    store.manifests.add(&id, &repository, &remote.manifest)?;
+    for (diff_id, layer) in diff_ids.iter().zip(&remote.layers) {
+        // Only of what was unpacked from it is it certain what is in a blob.
+        let known = store.layers.blobs_of(diff_id)?;
+        if known.iter().any(|blob| blob.digest == layer.digest) {
+            store.layers.add_source(&layer.digest, &repository)?;
+        }
+    }
     let changed = !before.contains(&id);
     if changed && reference.digest.is_none() {
         // What was pulled for other platforms stays.

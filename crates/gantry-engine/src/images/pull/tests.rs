@@ -2,9 +2,10 @@
 
 use super::Puller;
 use crate::images::PullRequest;
+use crate::images::transfers::{TransferLimits, Transfers};
 use gantry_api::progress::Progress;
 use gantry_oci::{Digest, Reference};
-use gantry_registry::RegistryOptions;
+use gantry_registry::{Registry, RegistryOptions};
 use gantry_store::Store;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -159,11 +160,16 @@ fn bench() -> Bench {
     let options = RegistryOptions {
         idle_timeout: Duration::from_millis(400),
         certificate_folder: None,
+        pause: Duration::from_millis(100),
         ..RegistryOptions::default()
     };
     Bench {
         root,
-        puller: Arc::new(Puller::new(store, options)),
+        puller: Arc::new(Puller::new(
+            store,
+            Registry::new(options),
+            Arc::new(Transfers::new(TransferLimits::default())),
+        )),
     }
 }
 

@@ -33,9 +33,18 @@ impl<'a> Bar<'a> {
         }
     }
 
+    pub(super) fn id(&self) -> &'a str {
+        self.id
+    }
+
     /// A step of its own.
     pub(super) async fn step(&self, text: &str) {
         say(self.progress, Progress::of(self.id, text)).await;
+    }
+
+    /// A step that nobody waits for.
+    pub(super) fn now(&mut self, text: &str) {
+        let _ = self.progress.try_send(Progress::of(self.id, text));
     }
 
     /// How far a step is; now and then, and never waiting for a slow client.
