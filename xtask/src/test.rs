@@ -14,6 +14,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("debootstrap", "debootstrap"),
     ("skopeo", "skopeo"),
     ("mkfs.btrfs", "btrfs-progs"),
+    ("strace", "strace"),
     ("docker-registry", "docker-registry"),
     ("python3", "python3"),
     ("nft", "nftables"),

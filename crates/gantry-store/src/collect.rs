@@ -1,20 +1,24 @@
 //! What a start finds that no record names is removed; what a record names and is not there is forgotten.
 
 use crate::layers::Layers;
-use crate::{Result, Store};
+use crate::{At, Result, Store};
 use gantry_oci::Digest;
 use std::collections::HashSet;
 
 /// Forgets layers that are not there any more, or not what they were. Before images are read, which need them.
 pub(crate) fn forget_lost_layers(layers: &Layers) -> Result<()> {
+    let mut lost = Vec::new();
     for (diff_id, _) in layers.all()? {
         if !layers.is_there(&diff_id)? {
             tracing::warn!(layer = %diff_id, "a layer's files are gone: its record is removed");
-            layers.remove(&diff_id)?;
+            lost.push(diff_id);
         }
     }
-    for diff_id in layers.broken_by_a_power_cut()? {
-        layers.remove(&diff_id)?;
+    lost.extend(layers.broken_by_a_power_cut()?);
+    for diff_id in lost {
+        for tree in layers.remove(&diff_id)? {
+            std::fs::remove_dir_all(&tree).at("cannot remove the layer", &tree)?;
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The store as a whole: privileged, below a temporary directory.
 
 mod archives;
+mod cuts;
 mod drivers;
 mod hostile;
 mod images;
