@@ -19,6 +19,8 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS layer_of_blob ON layer_blob (digest);
     CREATE TABLE IF NOT EXISTS blob_source (
         digest TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (digest, repository)) WITHOUT ROWID;
+    -- Blocks of the disk that a layer's files take.
+    CREATE TABLE IF NOT EXISTS layer_disk (diff_id TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS image (id TEXT PRIMARY KEY, last_tagged INTEGER) WITHOUT ROWID;
     -- Both tags and name@digest.
     CREATE TABLE IF NOT EXISTS reference (name TEXT PRIMARY KEY, image TEXT NOT NULL) WITHOUT ROWID;

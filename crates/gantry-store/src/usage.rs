@@ -1,15 +1,20 @@
 //! What things take on the disk, as `du` counts it: blocks, not lengths, and a file with several names once.
 
-use crate::{At, Result};
+use crate::{At, Result, Store};
+use gantry_oci::Digest;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Bytes of a block in `st_blocks`, whatever the file system's own blocks are (stat(2)).
 const BLOCK: u64 = 512;
+
+/// After so long all of a layer's blocks are told by the file system.
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// A directory on the way down, with its directories that were not looked into yet.
 struct Level {
@@ -122,6 +127,70 @@ fn opened(
 pub fn of_tree(path: &Path) -> Result<u64> {
     let mut count = Count::default();
     count.add(path)?;
+    Ok(count.bytes())
+}
+
+/// Where the drivers have what is theirs: all below `layers` but the layers themselves.
+fn drivers(layers: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(layers).at("cannot read", layers)?;
+    let paths = entries.flatten().map(|entry| entry.path());
+    Ok(paths.filter(|path| !path.ends_with("l")).collect())
+}
+
+/// Bytes of the disk that images take: layers and how their tars are written again, manifests and configurations,
+/// downloads that came in part. A layer never changes: it is counted once in its life, and that is noted in the database.
+pub fn of_images(store: &Store, root: &Path) -> Result<u64> {
+    let mut count = Count::default();
+    for part in ["image", "partial"] {
+        count.add(&root.join(part))?;
+    }
+    let layers = root.join("layers");
+    for driver in drivers(&layers)? {
+        count.add_but(&driver, &["c"])?;
+    }
+    let rows = store
+        .database
+        .pairs("SELECT diff_id, bytes || '' FROM layer_disk", [])?;
+    let mut known: HashMap<String, u64> = rows
+        .into_iter()
+        .filter_map(|(id, bytes)| Some((id, bytes.parse().ok()?)))
+        .collect();
+    let mut total = count.bytes();
+    for (diff_id, _) in store.layers.all()? {
+        total += match known.remove(diff_id.as_str()) {
+            Some(bytes) => bytes,
+            None => counted(store, &diff_id)?,
+        };
+    }
+    for gone in known.keys() {
+        let sql = "DELETE FROM layer_disk WHERE diff_id = ?";
+        store.database.execute(sql, [gone])?;
+    }
+    Ok(total)
+}
+
+fn counted(store: &Store, diff_id: &Digest) -> Result<u64> {
+    let bytes = of_tree(&store.layers.path(diff_id))?;
+    // Delayed writes may not have their blocks yet: what is counted this early is counted again.
+    let settled = store.layers.path(diff_id).metadata().is_ok_and(|meta| {
+        let age = meta.created().ok().and_then(|at| at.elapsed().ok());
+        age.is_some_and(|age| age > SETTLED)
+    });
+    if settled {
+        store.database.execute(
+            "INSERT OR REPLACE INTO layer_disk VALUES (?, ?)",
+            (diff_id.as_str(), bytes as i64),
+        )?;
+    }
+    Ok(bytes)
+}
+
+/// Bytes of the disk that a container's writable layer takes, whatever driver it is of.
+pub fn of_container(root: &Path, id: &str) -> Result<u64> {
+    let mut count = Count::default();
+    for driver in drivers(&root.join("layers"))? {
+        count.add(&driver.join("c").join(id))?;
+    }
     Ok(count.bytes())
 }
 

@@ -3,6 +3,7 @@
 use crate::client::ApiError;
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
+use crate::format::human_size;
 
 /// How many are asked for at a time.
 const AT_ONCE: usize = 50;
@@ -35,6 +36,16 @@ where
         }
     }
     Failure::all(wrong)
+}
+
+/// Shows what a prune has removed.
+pub(super) fn told(cx: &Cx, (bytes, mut text): (u64, String)) -> Outcome {
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    let size = human_size(bytes as f64);
+    cx.print(&format!("{text}Total reclaimed space: {size}\n"))?;
+    Ok(0)
 }
 
 /// Asks whether to go on. `y` is a yes, all else a no.

@@ -1,9 +1,11 @@
 //! The table of commands. One file each: `<noun>/<verb>.rs`, with its flags, its `COMMAND` and its doing.
 
+mod builder;
 mod container;
 mod each;
 mod image;
 mod inspection;
+mod network;
 mod system;
 mod volume;
 
@@ -67,6 +69,10 @@ pub(crate) struct Group {
 
 pub(crate) const GROUPS: &[Group] = &[
     Group {
+        name: "builder",
+        about: "Manage builds",
+    },
+    Group {
         name: "container",
         about: "Manage containers",
     },
@@ -126,6 +132,9 @@ pub(crate) const COMMANDS: &[&Command] = &[
     &volume::prune::COMMAND,
     &volume::rm::COMMAND,
     &system::inspect::COMMAND,
+    &system::df::COMMAND,
+    &system::prune::COMMAND,
+    &builder::prune::COMMAND,
     &system::version::COMMAND,
     &system::info::COMMAND,
     &system::events::COMMAND,

@@ -1,5 +1,6 @@
 //! A list of things by `--format`: a table, JSON lines, or a template per thing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gotmpl::Value;
@@ -41,6 +42,11 @@ impl Listing {
                 None => self.lines(&self.parse(&unescape(format))?),
             },
         }
+    }
+
+    /// The rows as data of a template that shows several lists.
+    pub(crate) fn values(&self) -> Value {
+        Value::List(self.rows.iter().map(|row| self.data(row)).collect())
     }
 
     fn lines(&self, template: &Template) -> Result<String, String> {
@@ -108,7 +114,7 @@ impl Listing {
         // So that columns stay aligned.
         plain = plain.func("pad", |args| Ok(padded(args)));
         // The heading of a label is its name.
-        let mut data: std::collections::BTreeMap<Arc<str>, Value> = headings.collect();
+        let mut data: BTreeMap<Arc<str>, Value> = headings.collect();
         data.insert(
             "Label".into(),
             Value::Function(Arc::new(|args| {
@@ -159,6 +165,16 @@ impl Listing {
                 .collect(),
         ))
     }
+}
+
+/// What `.Label "name"` calls.
+pub(crate) fn by_label(labels: BTreeMap<String, String>) -> Value {
+    Value::Function(Arc::new(move |args| {
+        let key = args.first().and_then(Value::as_str).unwrap_or_default();
+        Ok(Value::String(
+            labels.get(key).map_or("", String::as_str).into(),
+        ))
+    }))
 }
 
 /// A part of a template without functions.

@@ -8,7 +8,7 @@ mod template;
 mod times;
 mod units;
 
-pub(crate) use listing::Listing;
+pub(crate) use listing::{Listing, by_label};
 pub(crate) use progress::Display;
 pub(crate) use table::table_of;
 pub(crate) use template::{Template, from_json, indented};

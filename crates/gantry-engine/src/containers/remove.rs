@@ -148,7 +148,7 @@ impl Containers {
                 continue;
             }
             let (this, id) = (self.clone(), record.id.clone());
-            let size = crate::blocking(move || this.context.store.snapshots.size(&id))
+            let size = crate::blocking(move || this.context.container_disk(&id))
                 .await?
                 .unwrap_or(0);
             if self.remove(&record.id, false, false).await.is_ok() {

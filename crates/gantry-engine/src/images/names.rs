@@ -393,6 +393,14 @@ impl Images {
             }
             space_reclaimed += self.delete(&image.id, false, true, true, &mut items)?;
         }
+        // Of downloads that broke off nobody keeps track: who wants everything unused gone means them, too.
+        let everything = !dangling
+            && !["label", "label!", "until"]
+                .iter()
+                .any(|f| filters.contains(f));
+        if everything {
+            space_reclaimed += self.context.store.layers.remove_partial(true)?;
+        }
         let attributes = BTreeMap::from([("reclaimed".to_owned(), space_reclaimed.to_string())]);
         self.context
             .events
@@ -416,18 +424,6 @@ impl Images {
             .map(|tag| self.context.store.images.named(tag));
         let beside: Vec<Digest> = sets.flatten().collect();
         used.into_iter().chain(beside).collect()
-    }
-
-    /// Bytes of all layers that images are made of, each counted once.
-    pub(crate) fn layers_size(&self) -> Result<u64> {
-        let store = &self.context.store;
-        let images = store.images.all()?;
-        let layers: BTreeSet<_> = images.iter().flat_map(|image| &image.diff_ids).collect();
-        let mut total = 0;
-        for layer in layers {
-            total += store.layers.get(layer)?.map_or(0, |layer| layer.size);
-        }
-        Ok(total)
     }
 }
 

@@ -170,12 +170,23 @@ impl Engine {
                 size: true,
                 ..ListOptions::default()
             };
-            usage.containers = Some(self.containers.list(options).await?);
+            let mut list = self.containers.list(options).await?;
+            let context = self.context.clone();
+            let counted = blocking(move || -> Result<_> {
+                for container in &mut list {
+                    // COMPAT: Docker tells the lengths of the files that the container has written.
+                    container.size_rw = Some(context.container_disk(&container.id)? as i64);
+                }
+                Ok(list)
+            });
+            usage.containers = Some(counted.await??);
         }
         if parts.images {
-            let images = self.images.clone();
-            let size = blocking(move || images.layers_size()).await??;
-            usage.layers_size = size as i64;
+            let context = self.context.clone();
+            let size = blocking(move || {
+                gantry_store::usage::of_images(&context.store, &context.settings.data_root)
+            });
+            usage.layers_size = size.await?? as i64;
             let options = images::ListOptions {
                 shared_size: true,
                 ..images::ListOptions::default()

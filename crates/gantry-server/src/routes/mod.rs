@@ -1,10 +1,12 @@
 //! The routes, a file for each noun: each parses its request, asks the engine, and writes the answer.
 
+mod builds;
 mod containers;
 mod events;
 mod exec;
 mod files;
 mod images;
+mod networks;
 mod processes;
 mod streams;
 mod swarm;
@@ -30,5 +32,7 @@ pub(crate) fn all() -> Vec<Route<Engine>> {
     routes.extend(events::routes());
     routes.extend(swarm::routes());
     routes.extend(volumes::routes());
+    routes.extend(networks::routes());
+    routes.extend(builds::routes());
     routes
 }

@@ -30,4 +30,5 @@ mod states;
 mod streams;
 mod survival;
 mod traps;
+mod usage;
 mod volumes;

@@ -5,14 +5,15 @@ use gotmpl::Value;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::client::talk;
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Checked, Rule, flags};
-use crate::format::{Listing, ago, date, ellipsis, human_size_short, or_default, short_id};
+use crate::format::{
+    Listing, ago, by_label, date, ellipsis, human_size_short, or_default, short_id,
+};
 
 pub(crate) const COMMAND: Command = Command {
     names: &["container ls", "container list", "container ps", "ps"],
@@ -80,7 +81,7 @@ pub(crate) fn filters(items: &[(String, String)]) -> Option<String> {
 /// What `/containers/json` tells of a container.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub(super) struct Summary {
+pub(in crate::commands) struct Summary {
     pub(super) id: String,
     #[serde(deserialize_with = "or_default")]
     names: Vec<String>,
@@ -91,7 +92,7 @@ pub(super) struct Summary {
     created: i64,
     #[serde(deserialize_with = "or_default")]
     ports: Vec<super::port::Port>,
-    size_rw: i64,
+    pub(in crate::commands) size_rw: i64,
     size_root_fs: i64,
     #[serde(deserialize_with = "or_default")]
     labels: Map,
@@ -177,12 +178,7 @@ fn run(cx: &Cx) -> Outcome {
             cx.print(&text)?;
             return Ok(0);
         }
-        let rows = list.iter().map(|one| row(one, !flags.no_trunc)).collect();
-        let listing = Listing {
-            fields: FIELDS,
-            go: "*formatter.ContainerContext",
-            rows,
-        };
+        let listing = listing(&list, !flags.no_trunc);
         let table = match flags.size {
             true => format!("{TABLE}\t{{{{.Size}}}}"),
             false => TABLE.to_owned(),
@@ -197,6 +193,33 @@ fn run(cx: &Cx) -> Outcome {
         cx.print(&text)?;
         Ok(0)
     })
+}
+
+fn listing(list: &[Summary], short: bool) -> Listing {
+    Listing {
+        fields: FIELDS,
+        go: "*formatter.ContainerContext",
+        rows: list.iter().map(|one| row(one, short)).collect(),
+    }
+}
+
+/// The list of `system df`, which shows what is the containers' own.
+pub(in crate::commands) fn usage(list: &[Summary], short: bool) -> Listing {
+    let mut listing = listing(list, short);
+    let size = FIELDS.iter().position(|(field, _)| *field == "Size");
+    for (row, one) in listing.rows.iter_mut().zip(list) {
+        if let Some(cell) = size.and_then(|at| row.get_mut(at)) {
+            *cell = Value::String(human_size_short(one.size_rw as f64).into());
+        }
+    }
+    listing
+}
+
+impl Summary {
+    /// Whether it runs, or is about to.
+    pub(in crate::commands) fn is_active(&self) -> bool {
+        matches!(self.state.as_str(), "running" | "paused" | "restarting")
+    }
 }
 
 /// Names without their slash; those that stand for links to others are left out of a short list.
@@ -255,13 +278,6 @@ fn row(of: &Summary, short: bool) -> Vec<Value> {
         image if short && image == of.image_id => short_id(image),
         image => image,
     };
-    let by_label = of.labels.clone();
-    let label = Value::Function(Arc::new(move |args| {
-        let key = args.first().and_then(Value::as_str).unwrap_or_default();
-        Ok(Value::String(
-            by_label.get(key).map_or("", String::as_str).into(),
-        ))
-    }));
     let text = |text: String| Value::String(text.into());
     vec![
         text(quoted(&command)),
@@ -283,7 +299,7 @@ fn row(of: &Summary, short: bool) -> Vec<Value> {
         text(size(of)),
         text(of.state.clone()),
         text(of.status.clone()),
-        label,
+        by_label(of.labels.clone()),
     ]
 }
 

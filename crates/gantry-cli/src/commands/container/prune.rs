@@ -3,13 +3,12 @@
 use gantry_api::container::PruneResponse;
 
 use super::ls::{Filter, filters};
-use crate::client::talk;
-use crate::commands::each::confirm;
+use crate::client::{ApiError, Client, talk};
+use crate::commands::each::{confirm, told};
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::Outcome;
 use crate::flags::{Checked, flags};
-use crate::format::human_size;
 
 pub(crate) const COMMAND: Command = Command {
     names: &["container prune"],
@@ -40,18 +39,22 @@ fn run(cx: &Cx) -> Outcome {
     }
     talk(cx, async |client| {
         let wanted = cx.config().with_prune_filters(flags.filter.items);
-        let call = client.post("/containers/prune");
-        let call = call.query_if("filters", filters(&wanted).as_deref());
-        let pruned = call.json::<PruneResponse>().await?;
-        let mut text = String::new();
-        let deleted = pruned.containers_deleted.unwrap_or_default();
-        let mut reclaimed = 0;
-        if !deleted.is_empty() {
-            text = format!("Deleted Containers:\n{}\n\n", deleted.join("\n"));
-            reclaimed = pruned.space_reclaimed;
-        }
-        let size = human_size(reclaimed as f64);
-        cx.print(&format!("{text}Total reclaimed space: {size}\n"))?;
-        Ok(0)
+        told(cx, prune(&client, &wanted).await?)
     })
+}
+
+/// Prunes containers: the bytes that are free again, and what is shown.
+pub(in crate::commands) async fn prune(
+    client: &Client,
+    wanted: &[(String, String)],
+) -> Result<(u64, String), ApiError> {
+    let call = client.post("/containers/prune");
+    let call = call.query_if("filters", filters(wanted).as_deref());
+    let pruned = call.json::<PruneResponse>().await?;
+    let deleted = pruned.containers_deleted.unwrap_or_default();
+    if deleted.is_empty() {
+        return Ok((0, String::new()));
+    }
+    let text = format!("Deleted Containers:\n{}\n", deleted.join("\n"));
+    Ok((pruned.space_reclaimed, text))
 }

@@ -47,7 +47,7 @@ flags! {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Summary {
+pub(in crate::commands) struct Summary {
     id: String,
     created: i64,
     #[serde(deserialize_with = "or_default")]
@@ -55,6 +55,16 @@ struct Summary {
     #[serde(deserialize_with = "or_default")]
     repo_digests: Vec<String>,
     size: i64,
+    shared_size: i64,
+    pub(in crate::commands) containers: i64,
+}
+
+impl Summary {
+    /// What no other image has; none where that was not counted.
+    pub(in crate::commands) fn unique_size(&self) -> Option<i64> {
+        let counted = self.size != -1 && self.shared_size != -1;
+        counted.then_some(self.size - self.shared_size)
+    }
 }
 
 const FIELDS: &[(&str, &str)] = &[
@@ -127,8 +137,12 @@ fn names(of: &Summary, digests: bool) -> Vec<Name> {
 
 fn row(of: &Summary, (repository, tag, digest): Name, short: bool) -> Vec<Value> {
     let text = |text: String| Value::String(text.into());
+    let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "N/A".to_owned());
+    let sized = |bytes: i64| human_size(bytes as f64);
     vec![
-        text("N/A".to_owned()),
+        text(or_unknown(
+            (of.containers != -1).then(|| of.containers.to_string()),
+        )),
         text(date(of.created)),
         text(ago(of.created)),
         text(digest),
@@ -138,12 +152,33 @@ fn row(of: &Summary, (repository, tag, digest): Name, short: bool) -> Vec<Value>
             of.id.clone()
         }),
         text(repository),
-        text("N/A".to_owned()),
+        text(or_unknown(
+            (of.shared_size != -1).then(|| sized(of.shared_size)),
+        )),
         text(human_size_short(of.size as f64)),
         text(tag),
-        text("N/A".to_owned()),
-        text(human_size(of.size as f64)),
+        text(or_unknown(of.unique_size().map(sized))),
+        text(sized(of.size)),
     ]
+}
+
+/// The list of `system df`: a line for each image, with its first tag.
+pub(in crate::commands) fn usage(list: &[Summary], short: bool) -> Listing {
+    let name = |image: &Summary| {
+        let (repository, tag, _) = names(image, false).swap_remove(0);
+        match tag.as_str() {
+            NONE => (NONE.to_owned(), tag, String::new()),
+            _ => (repository, tag, String::new()),
+        }
+    };
+    Listing {
+        fields: FIELDS,
+        go: "*formatter.imageContext",
+        rows: list
+            .iter()
+            .map(|image| row(image, name(image), short))
+            .collect(),
+    }
 }
 
 fn run(cx: &Cx) -> Outcome {

@@ -2,14 +2,13 @@
 
 use gantry_api::image::PruneResponse;
 
-use crate::client::talk;
+use crate::client::{ApiError, Client, talk};
 use crate::commands::container::ls::{Filter, filters};
-use crate::commands::each::confirm;
+use crate::commands::each::{confirm, told};
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::Outcome;
 use crate::flags::{Checked, flags};
-use crate::format::human_size;
 
 pub(crate) const COMMAND: Command = Command {
     names: &["image prune"],
@@ -44,30 +43,33 @@ fn run(cx: &Cx) -> Outcome {
         return Ok(0);
     }
     talk(cx, async |client| {
-        let mut wanted = cx.config().with_prune_filters(flags.filter.items);
-        wanted.push(("dangling".to_owned(), (!flags.all).to_string()));
-        let call = client.post("/images/prune");
-        let call = call.query_if("filters", filters(&wanted).as_deref());
-        let pruned = call.json::<PruneResponse>().await?;
-        let mut text = String::new();
-        let deleted = pruned.images_deleted.unwrap_or_default();
-        let mut reclaimed = 0;
-        if !deleted.is_empty() {
-            text.push_str("Deleted Images:\n");
-            for item in &deleted {
-                match (&item.untagged, &item.deleted) {
-                    (Some(name), _) => text.push_str(&format!("untagged: {name}\n")),
-                    (None, deleted) => {
-                        let id = deleted.as_deref().unwrap_or_default();
-                        text.push_str(&format!("deleted: {id}\n"));
-                    }
-                }
-            }
-            text.push('\n');
-            reclaimed = pruned.space_reclaimed;
-        }
-        let size = human_size(reclaimed as f64);
-        cx.print(&format!("{text}Total reclaimed space: {size}\n"))?;
-        Ok(0)
+        let wanted = cx.config().with_prune_filters(flags.filter.items);
+        told(cx, prune(&client, &wanted, flags.all).await?)
     })
+}
+
+/// Prunes images: the bytes that are free again, and what is shown.
+pub(in crate::commands) async fn prune(
+    client: &Client,
+    wanted: &[(String, String)],
+    all: bool,
+) -> Result<(u64, String), ApiError> {
+    let mut wanted = wanted.to_vec();
+    wanted.push(("dangling".to_owned(), (!all).to_string()));
+    let call = client.post("/images/prune");
+    let call = call.query_if("filters", filters(&wanted).as_deref());
+    let pruned = call.json::<PruneResponse>().await?;
+    let deleted = pruned.images_deleted.unwrap_or_default();
+    if deleted.is_empty() {
+        return Ok((0, String::new()));
+    }
+    let mut text = "Deleted Images:\n".to_owned();
+    for item in &deleted {
+        let line = match (&item.untagged, &item.deleted) {
+            (Some(name), _) => format!("untagged: {name}\n"),
+            (None, deleted) => format!("deleted: {}\n", deleted.as_deref().unwrap_or_default()),
+        };
+        text.push_str(&line);
+    }
+    Ok((pruned.space_reclaimed, text))
 }

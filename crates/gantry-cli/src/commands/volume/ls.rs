@@ -1,6 +1,6 @@
 //! `gantry volume ls`
 
-use gantry_api::volume::VolumeList;
+use gantry_api::volume::{Volume, VolumeList};
 use gotmpl::Value;
 
 use crate::client::talk;
@@ -9,7 +9,7 @@ use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Checked, flags};
-use crate::format::Listing;
+use crate::format::{Listing, by_label, human_size};
 
 pub(crate) const COMMAND: Command = Command {
     names: &["volume ls", "volume list"],
@@ -50,9 +50,44 @@ const FIELDS: &[(&str, &str)] = &[
     ("Scope", "SCOPE"),
     ("Size", "SIZE"),
     ("Status", "STATUS"),
+    ("Label", "LABEL"),
 ];
 
 const TABLE: &str = "{{.Driver}}\t{{.Name}}";
+
+/// Volumes as a list; what they take is only there where it was asked for.
+pub(in crate::commands) fn listing(volumes: &[Volume]) -> Listing {
+    let text = |text: &str| Value::String(text.into());
+    let rows = volumes.iter().map(|volume| {
+        let labels: Vec<String> = volume
+            .labels
+            .iter()
+            .flatten()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let usage = volume.usage_data.as_ref();
+        let links = usage.map_or("N/A".to_owned(), |usage| usage.ref_count.to_string());
+        let size = usage.map_or("N/A".to_owned(), |usage| human_size(usage.size as f64));
+        vec![
+            text("N/A"),
+            text(&volume.driver),
+            text("N/A"),
+            text(&labels.join(",")),
+            text(&links),
+            text(&volume.mountpoint),
+            text(&volume.name),
+            text(&volume.scope),
+            text(&size),
+            text("N/A"),
+            by_label(volume.labels.clone().unwrap_or_default()),
+        ]
+    });
+    Listing {
+        fields: FIELDS,
+        go: "*formatter.volumeContext",
+        rows: rows.collect(),
+    }
+}
 
 fn run(cx: &Cx) -> Outcome {
     let mut flags = LsFlags::default();
@@ -63,32 +98,7 @@ fn run(cx: &Cx) -> Outcome {
             .query_if("filters", filters(&flags.filter.items).as_deref())
             .json()
             .await?;
-        let text = |text: &str| Value::String(text.into());
-        let rows = list.volumes.iter().map(|volume| {
-            let labels: Vec<String> = volume
-                .labels
-                .iter()
-                .flatten()
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect();
-            vec![
-                text("N/A"),
-                text(&volume.driver),
-                text("N/A"),
-                text(&labels.join(",")),
-                text("N/A"),
-                text(&volume.mountpoint),
-                text(&volume.name),
-                text(&volume.scope),
-                text("N/A"),
-                text("N/A"),
-            ]
-        });
-        let listing = Listing {
-            fields: FIELDS,
-            go: "*formatter.volumeContext",
-            rows: rows.collect(),
-        };
+        let listing = listing(&list.volumes);
         let shown = match (flags.quiet, flags.format.as_deref()) {
             (true, None) => listing.render(Some("{{.Name}}"), TABLE),
             (_, format) => listing.render(format, TABLE),

@@ -2,6 +2,6 @@
 
 pub(super) mod create;
 pub(super) mod inspect;
-pub(super) mod ls;
-pub(super) mod prune;
+pub(in crate::commands) mod ls;
+pub(in crate::commands) mod prune;
 pub(super) mod rm;

@@ -2,14 +2,13 @@
 
 use gantry_api::volume::VolumesPruned;
 
-use crate::client::talk;
+use crate::client::{ApiError, Client, talk};
 use crate::commands::container::ls::{Filter, filters};
-use crate::commands::each::confirm;
+use crate::commands::each::{confirm, told};
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Checked, flags};
-use crate::format::human_size;
 
 pub(crate) const COMMAND: Command = Command {
     names: &["volume prune"],
@@ -51,21 +50,20 @@ fn run(cx: &Cx) -> Outcome {
     if !flags.force && !confirm(cx, &warning)? {
         return Ok(0);
     }
-    talk(cx, async |client| {
-        let call = client.post("/volumes/prune");
-        let call = call.query_if("filters", filters(&wanted).as_deref());
-        let pruned = call.json::<VolumesPruned>().await?;
-        let mut text = String::new();
-        let mut reclaimed = 0;
-        if !pruned.volumes_deleted.is_empty() {
-            text = format!(
-                "Deleted Volumes:\n{}\n\n",
-                pruned.volumes_deleted.join("\n")
-            );
-            reclaimed = pruned.space_reclaimed;
-        }
-        let size = human_size(reclaimed as f64);
-        cx.print(&format!("{text}Total reclaimed space: {size}\n"))?;
-        Ok(0)
-    })
+    talk(cx, async |client| told(cx, prune(&client, &wanted).await?))
+}
+
+/// Prunes volumes: the bytes that are free again, and what is shown.
+pub(in crate::commands) async fn prune(
+    client: &Client,
+    wanted: &[(String, String)],
+) -> Result<(u64, String), ApiError> {
+    let call = client.post("/volumes/prune");
+    let call = call.query_if("filters", filters(wanted).as_deref());
+    let pruned = call.json::<VolumesPruned>().await?;
+    if pruned.volumes_deleted.is_empty() {
+        return Ok((0, String::new()));
+    }
+    let text = format!("Deleted Volumes:\n{}\n", pruned.volumes_deleted.join("\n"));
+    Ok((pruned.space_reclaimed, text))
 }

@@ -1,0 +1,3 @@
+//! `gantry builder ...`
+
+pub(super) mod prune;

@@ -1,0 +1,3 @@
+//! `gantry network ...`
+
+pub(super) mod prune;
