@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// The index of a layout without images.
+const EMPTY_INDEX: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
+
 /// The blob store.
 #[derive(Debug)]
 pub struct Blobs {
+    image: PathBuf,
     dir: PathBuf,
     tmp: PathBuf,
     next: AtomicU64,
@@ -23,7 +27,7 @@ impl Blobs {
         std::fs::create_dir_all(&dir).at("cannot make", &dir)?;
         for (name, text) in [
             ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#),
-            ("index.json", r#"{"schemaVersion":2,"manifests":[]}"#),
+            ("index.json", EMPTY_INDEX),
         ] {
             let path = image.join(name);
             if !path.exists() {
@@ -31,10 +35,41 @@ impl Blobs {
             }
         }
         Ok(Self {
+            image,
             dir,
             tmp: root.join("tmp"),
             next: AtomicU64::new(0),
         })
+    }
+
+    /// Where the layout's index is.
+    pub(crate) fn index(&self) -> PathBuf {
+        self.image.join("index.json")
+    }
+
+    /// The layout names nothing: blobs are not kept (any more).
+    pub(crate) fn empty_index(&self) -> Result<()> {
+        let index = std::fs::read(self.index()).at("cannot read", &self.index())?;
+        match index == EMPTY_INDEX.as_bytes() {
+            true => Ok(()),
+            false => self.write_index(EMPTY_INDEX.as_bytes()),
+        }
+    }
+
+    /// Replaces the layout's index: the old one or the new one is there, also after a power cut.
+    pub(crate) fn write_index(&self, bytes: &[u8]) -> Result<()> {
+        let tmp = self.unfinished();
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(&tmp)?;
+            file.write_all(bytes)?;
+            file.sync_data()?;
+            std::fs::rename(&tmp, self.index())
+        };
+        let written = write();
+        if written.is_err() {
+            let _ = std::fs::remove_file(&tmp);
+        }
+        written.at("cannot write", &self.index())
     }
 
     /// A new name in the folder of unfinished things. Not the same after each start: ext4 chooses by the name where the

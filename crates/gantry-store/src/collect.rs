@@ -33,13 +33,19 @@ pub(crate) fn collect(store: &Store) -> Result<()> {
             let _ = std::fs::remove_dir_all(&place);
         }
     }
-    let mut used: HashSet<String> = store
-        .layers
-        .all()?
-        .into_iter()
-        .map(|(_, blob)| blob.to_string())
-        .collect();
+    let mut used: HashSet<String> = HashSet::new();
+    for (diff_id, blob) in store.layers.all()? {
+        // Kept before, and not to be kept any more: unless there is nothing else to write the layer's tar by.
+        if store.layers.keeps_blobs() || !store.layers.has_recipe(&diff_id)? {
+            used.insert(blob.to_string());
+        }
+    }
     crate::manifests::forget(&store.database)?;
+    if !store.layers.keeps_blobs() {
+        store.blobs.empty_index()?;
+    }
+    let laid_out = store.images.lay_out()?;
+    used.extend(laid_out.iter().map(ToString::to_string));
     used.extend(crate::manifests::all(&store.database)?);
     for image in store.images.all()? {
         used.insert(image.id.to_string());

@@ -7,6 +7,7 @@
 use crate::blobs::Blobs;
 use crate::database::Database;
 use crate::layers::Layers;
+use crate::layout::Layout;
 use crate::references::Table;
 use crate::snapshots::{Base, Driver};
 use crate::{At, Result, StoreError};
@@ -25,6 +26,8 @@ pub struct Images {
     snapshots: Arc<dyn Driver>,
     database: Arc<Database>,
     table: RwLock<Table>,
+    /// With `keep-blobs`.
+    layout: Option<Layout>,
 }
 
 /// A stored image. Its ID is the digest of its configuration.
@@ -104,7 +107,11 @@ impl Images {
         snapshots: Arc<dyn Driver>,
         database: Arc<Database>,
     ) -> Result<Self> {
+        let layout = layers
+            .keeps_blobs()
+            .then(|| Layout::new(blobs.clone(), layers.clone(), database.clone()));
         let images = Self {
+            layout,
             blobs,
             layers,
             snapshots,
@@ -212,7 +219,7 @@ impl Images {
 
     /// Stores an image whose layers are all unpacked; `config` are the exact bytes of the configuration.
     pub fn put(&self, config: &[u8]) -> Result<Digest> {
-        let _held = self.layers.hold();
+        let held = self.layers.hold();
         let image = self.load(config)?;
         let id = self.blobs.put(config)?;
         self.database.execute(
@@ -223,7 +230,17 @@ impl Images {
             .images
             .entry(id.clone())
             .or_insert_with(|| Arc::new(image));
+        drop(held);
+        self.lay_out()?;
         Ok(id)
+    }
+
+    /// Brings the layout's index up to date, where the store keeps blobs; the answer is the manifests that it names.
+    pub(crate) fn lay_out(&self) -> Result<HashSet<Digest>> {
+        match &self.layout {
+            None => Ok(HashSet::new()),
+            Some(layout) => layout.write(|| self.table().images.values().cloned().collect()),
+        }
     }
 
     /// Notes which image another one was made from.
@@ -307,7 +324,8 @@ impl Images {
         transaction.commit()?;
         // Under the database's lock: two that name the same do not cross.
         self.write().name(reference, ids);
-        Ok(())
+        drop(connection);
+        self.lay_out().map(drop)
     }
 
     /// Records `name@digest` of the manifest that the image was pulled by (and keeps the manifest's bytes as a blob).
@@ -424,6 +442,7 @@ impl Images {
         }
         deletion.chains = self.free_chains(&image)?;
         drop(held);
+        self.lay_out()?;
         deletion.freed += self.free_layers()?;
         Ok(deletion)
     }

@@ -26,6 +26,7 @@ pub mod commit;
 pub mod database;
 pub mod images;
 pub mod layers;
+mod layout;
 pub mod manifests;
 mod references;
 pub mod snapshots;

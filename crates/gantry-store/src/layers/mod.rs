@@ -339,6 +339,12 @@ impl Layers {
         )
     }
 
+    /// Whether a layer's tar can be written without its blob.
+    pub(crate) fn has_recipe(&self, diff_id: &Digest) -> Result<bool> {
+        let place = self.recipe(diff_id);
+        place.try_exists().at("cannot read", &place)
+    }
+
     /// Whether all of a recorded layer is on the disk. An error where that cannot be told.
     pub(crate) fn is_there(&self, diff_id: &Digest) -> Result<bool> {
         let there = |place: PathBuf| place.try_exists().at("cannot read", &place);
@@ -347,7 +353,7 @@ impl Layers {
         }
         // A layer of the time before recipes has its blob.
         let layer = self.find(diff_id)?;
-        Ok(there(self.recipe(diff_id))? || layer.is_some_and(|l| self.blobs.has(&l.blob)))
+        Ok(self.has_recipe(diff_id)? || layer.is_some_and(|l| self.blobs.has(&l.blob)))
     }
 
     /// Diff IDs of all layers that are named by a record, with their blobs.

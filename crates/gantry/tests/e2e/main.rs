@@ -16,6 +16,7 @@ mod exec;
 mod files;
 mod health;
 mod images;
+mod layout;
 mod live_mounts;
 mod logs;
 mod mount_changes;
