@@ -6,7 +6,9 @@ use crate::{Credentials, Platform, RegistryError, Remote, RemoteLayer};
 use bytes::Bytes;
 use gantry_oci::manifest::{Descriptor, ImageIndex, ImageManifest, Manifest};
 use gantry_oci::{Digest, Reference};
+use reqwest::Response;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
+use std::time::Instant;
 
 /// What we can read, best first.
 const READABLE: &str = "application/vnd.oci.image.index.v1+json, \
@@ -84,11 +86,31 @@ impl Fetch<'_> {
                 .headers
                 .insert(ACCEPT, HeaderValue::from_static(accept));
         }
-        let response = self.host.ask(&request).await;
-        let mut response = response.map_err(|why| why.pulling(self.reference))?;
+        let mut response = self.answer(&request).await?;
         let headers = std::mem::take(response.headers_mut());
         let url = response.url().to_string();
         Ok((headers, body(&url, response, limit).await?))
+    }
+
+    /// Asks again where the registry stumbles, but not where it is silent.
+    async fn answer(&self, request: &Request<'_>) -> Result<Response, RegistryError> {
+        let (options, began) = (&self.host.options, Instant::now());
+        let mut failures = 0;
+        loop {
+            let why = match self.host.ask(request).await {
+                Ok(response) => return Ok(response),
+                Err(why) => why,
+            };
+            failures += 1;
+            let passing = why.is_passing() && began.elapsed() < options.idle_timeout;
+            let error = why.pulling(self.reference);
+            let lost = matches!(error, RegistryError::Unreachable(_));
+            if !passing || lost || failures >= options.attempts {
+                return Err(error);
+            }
+            tracing::info!(%error, "a document is asked for again");
+            tokio::time::sleep(options.pause_before(failures)).await;
+        }
     }
 
     /// What the reference names; a digest counts before a tag.

@@ -49,7 +49,7 @@ pub type Archive = Box<dyn Read + Send>;
 /// `POST /images/create?fromImage=`
 #[derive(Debug, Clone, Default)]
 pub struct PullRequest {
-    /// Name, with tag or digest where given.
+    /// Name, with tag or digest; all of its tags are pulled where it has neither.
     pub reference: String,
     /// `os/arch[/variant]`; empty: the machine's.
     pub platform: String,
@@ -127,8 +127,10 @@ impl Images {
         request: PullRequest,
         progress: ProgressSender,
     ) -> Result<()> {
-        let (image, name) = self.puller.pull(&request, &progress).await?;
-        self.tell(&image, "pull", &name);
+        let reference = Reference::parse(&request.reference)
+            .map_err(|error| Error::invalid(error.to_string()))?;
+        self.puller.pull(&reference, &request, &progress).await?;
+        self.tell_transfer(&reference, "pull");
         Ok(())
     }
 
@@ -144,7 +146,7 @@ impl Images {
             self.pusher.image(&reference, request.platform.as_ref())?;
         }
         self.pusher.push(&reference, &request, &progress).await?;
-        self.tell_push(&reference);
+        self.tell_transfer(&reference, "push");
         Ok(())
     }
 

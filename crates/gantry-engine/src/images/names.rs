@@ -129,15 +129,15 @@ impl Images {
         self.context.events.publish("image", action, id, attributes);
     }
 
-    /// An event about a name that went to a registry.
+    /// An event about a name that came from a registry, or went there.
     // COMPAT: moby names the event by what was asked for, not by the image's ID.
-    pub(super) fn tell_push(&self, reference: &Reference) {
+    pub(super) fn tell_transfer(&self, reference: &Reference, action: &str) {
         let image = self.find(&reference.to_string()).ok();
         let labels = image.and_then(|image| image.config.config.labels.clone());
         let mut attributes = labels.unwrap_or_default();
         attributes.insert("name".to_owned(), reference.familiar_name());
         let events = &self.context.events;
-        events.publish("image", "push", &reference.familiar(), attributes);
+        events.publish("image", action, &reference.familiar(), attributes);
     }
 
     /// The containers that stand on an image.

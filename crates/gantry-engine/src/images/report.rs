@@ -2,6 +2,7 @@
 
 use crate::images::ProgressSender;
 use gantry_api::progress::{Progress, ProgressDetail};
+use gantry_oci::Reference;
 use std::time::{Duration, Instant};
 
 /// Time between two lines about the same download.
@@ -12,6 +13,16 @@ const WIDTH: u64 = 50;
 /// Sends a line. Nobody listening is no failure here: the server ends the work by dropping it.
 pub(super) async fn say(progress: &ProgressSender, line: Progress) {
     let _ = progress.send(line).await;
+}
+
+/// What a pull came to.
+pub(super) async fn end(reference: &Reference, changed: bool, progress: &ProgressSender) {
+    let status = match changed {
+        true => "Downloaded newer image for",
+        false => "Image is up to date for",
+    };
+    let line = format!("Status: {status} {}", reference.familiar());
+    say(progress, Progress::status(line)).await;
 }
 
 /// The lines about one layer.

@@ -12,6 +12,7 @@ use gantry_api::system::{
     PluginNames, RegistryConfig, Runtime, Swarm, Version,
 };
 use gantry_api::version;
+use gantry_registry::{Insecure, RegistryOptions};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -139,6 +140,7 @@ impl Engine {
         info.runtimes = runtimes(&context.settings.program.display().to_string());
         "runc".clone_into(&mut info.default_runtime);
         describe_engine(&mut info);
+        describe_registries(&mut info, &context.registry.options());
         Ok(info)
     }
 
@@ -222,6 +224,42 @@ fn runtimes(program: &str) -> BTreeMap<String, Runtime> {
         .into()
 }
 
+/// How registries are reached.
+fn describe_registries(info: &mut Info, options: &RegistryOptions) {
+    let index = |name: &str, mirrors: &[String], official| IndexConfig {
+        name: name.to_owned(),
+        mirrors: mirrors.to_vec(),
+        secure: official,
+        official,
+    };
+    let hub = "docker.io";
+    let mut indexes = BTreeMap::new();
+    let mut networks = Vec::new();
+    for entry in &options.insecure {
+        match entry {
+            Insecure::Host(host) => {
+                indexes.insert(host.clone(), index(host, &[], false));
+            }
+            Insecure::Network(network) => networks.push(network.to_string()),
+        }
+    }
+    for own in ["::1/128", "127.0.0.0/8"] {
+        if !networks.iter().any(|network| network == own) {
+            networks.push(own.to_owned());
+        }
+    }
+    // Docker Hub is never insecure, whatever is named.
+    indexes.insert(hub.to_owned(), index(hub, &options.mirrors, true));
+    info.registry_config = RegistryConfig {
+        insecure_registry_cidrs: networks,
+        index_configs: indexes,
+        mirrors: Some(options.mirrors.clone()).filter(|mirrors| !mirrors.is_empty()),
+    };
+    info.http_proxy = gantry_registry::masked(&options.proxies.http);
+    info.https_proxy = gantry_registry::masked(&options.proxies.https);
+    info.no_proxy = options.proxies.none.clone();
+}
+
 /// The parts that are the same on every machine.
 fn describe_engine(info: &mut Info) {
     let ours = || Commit {
@@ -230,19 +268,6 @@ fn describe_engine(info: &mut Info) {
     info.system_time = Timestamp::now().to_string();
     info.server_version = version::server_version();
     info.index_server_address = "https://index.docker.io/v1/".to_owned();
-    info.registry_config = RegistryConfig {
-        insecure_registry_cidrs: ["::1/128", "127.0.0.0/8"].map(str::to_owned).to_vec(),
-        index_configs: BTreeMap::from([(
-            "docker.io".to_owned(),
-            IndexConfig {
-                name: "docker.io".to_owned(),
-                mirrors: Vec::new(),
-                secure: true,
-                official: true,
-            },
-        )]),
-        mirrors: None,
-    };
     info.swarm = Swarm {
         local_node_state: "inactive".to_owned(),
         ..Swarm::default()

@@ -188,8 +188,15 @@ async fn load(call: Call) -> Result<Response> {
 
 /// A pull's reference: the tag parameter may be a digest.
 fn reference(image: &str, tag: &str) -> String {
+    // COMPAT: old clients ask for all tags with a colon behind the name.
+    let image = image.strip_suffix(':').unwrap_or(image);
+    let image = match (tag, gantry_oci::Reference::parse(image)) {
+        ("", _) | (_, Err(_)) => image.to_owned(),
+        // The parameter counts before what the name says.
+        (_, Ok(named)) => named.name(),
+    };
     match tag {
-        "" => image.to_owned(),
+        "" => image,
         digest if digest.contains(':') => format!("{image}@{digest}"),
         tag => format!("{image}:{tag}"),
     }
@@ -291,7 +298,10 @@ mod tests {
     #[test]
     fn references_of_a_pull() {
         assert_eq!(reference("a/b", ""), "a/b");
-        assert_eq!(reference("a/b", "1"), "a/b:1");
-        assert_eq!(reference("a", "sha256:00"), "a@sha256:00");
+        assert_eq!(reference("a/b:", ""), "a/b");
+        assert_eq!(reference("a/b", "1"), "docker.io/a/b:1");
+        assert_eq!(reference("a/b:2", "1"), "docker.io/a/b:1");
+        assert_eq!(reference("UPPER", "1"), "UPPER:1");
+        assert_eq!(reference("a", "sha256:00"), "docker.io/library/a@sha256:00");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// A container engine: serves the Docker Engine API and runs containers
-#[derive(Debug, clap::Parser)]
+#[derive(Debug, Clone, clap::Parser)]
 #[command(name = "gantryd", version, disable_help_subcommand = true)]
 pub(crate) struct Flags {
     /// Daemon socket to listen on: unix://PATH, tcp://ADDRESS:PORT, fd:// (repeatable)
@@ -69,9 +69,8 @@ pub(crate) struct Flags {
     /// Search domains of containers (repeatable)
     #[arg(long, value_name = "DOMAIN")]
     pub(crate) dns_search: Vec<String>,
-    /// Registries spoken to by HTTP, or with any certificate (repeatable)
-    #[arg(long = "insecure-registry", value_name = "REGISTRY")]
-    pub(crate) insecure_registries: Vec<String>,
+    #[command(flatten)]
+    pub(crate) registries: RegistryFlags,
     /// Storage driver to use: overlay2, btrfs or vfs (default: what works best here)
     #[arg(short = 's', long, value_name = "DRIVER")]
     pub(crate) storage_driver: Option<String>,
@@ -99,4 +98,36 @@ pub(crate) struct Flags {
     /// Write how long each step of a start takes into the log
     #[arg(long)]
     pub(crate) trace_starts: bool,
+}
+
+/// How registries are reached.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct RegistryFlags {
+    /// Registries spoken to by HTTP, or with any certificate: HOST[:PORT] or a network (repeatable)
+    #[arg(long = "insecure-registry", value_name = "REGISTRY")]
+    pub(crate) insecure: Vec<String>,
+    /// Addresses that are asked before Docker Hub (repeatable)
+    #[arg(long = "registry-mirror", value_name = "URL")]
+    pub(crate) mirrors: Vec<String>,
+    /// HTTP proxy URL to use for outgoing traffic
+    #[arg(long, value_name = "URL")]
+    pub(crate) http_proxy: Option<String>,
+    /// HTTPS proxy URL to use for outgoing traffic
+    #[arg(long, value_name = "URL")]
+    pub(crate) https_proxy: Option<String>,
+    /// Comma-separated list of hosts or IP addresses for which the proxy is skipped
+    #[arg(long, value_name = "LIST")]
+    pub(crate) no_proxy: Option<String>,
+    /// Set the max concurrent downloads (3 unless given)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) max_concurrent_downloads: Option<i64>,
+    /// Set the max concurrent uploads (5 unless given)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) max_concurrent_uploads: Option<i64>,
+    /// Set the max download attempts for each pull (5 unless given)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) max_download_attempts: Option<i64>,
+    /// Of no effect, as in Docker
+    #[arg(long, value_name = "REGISTRY", hide = true)]
+    pub(crate) allow_nondistributable_artifacts: Vec<String>,
 }

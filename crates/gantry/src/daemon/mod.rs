@@ -3,6 +3,7 @@
 //! A stop (SIGTERM, SIGINT) ends the daemon, not the containers: their shims go on, and the next daemon takes them up.
 
 mod flags;
+mod registries;
 mod run;
 mod settings;
 
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 /// Runs the daemon until it is told to stop.
 pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let flags = flags::Flags::parse_from(args);
-    match settings::Settings::resolve(flags).and_then(run::run) {
+    match run::run(flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("failed to start daemon: {error:#}");

@@ -1,5 +1,6 @@
 //! The daemon's life: spawner, engine, listeners, ready, serve, stop.
 
+use super::flags::Flags;
 use super::settings::Settings;
 use anyhow::{Context, Result, bail};
 use gantry_engine::context::Settings as EngineSettings;
@@ -10,6 +11,7 @@ use gantry_server::{Listener, TlsOptions};
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::reload;
@@ -18,7 +20,8 @@ use tracing_subscriber::reload;
 const PROGRAM: &str = "/proc/self/exe";
 
 /// Runs until a signal.
-pub(crate) fn run(settings: Settings) -> Result<()> {
+pub(crate) fn run(flags: Flags) -> Result<()> {
+    let settings = Settings::resolve(flags.clone())?;
     if !rustix::process::geteuid().is_root() {
         bail!("the daemon needs to be started with root privileges");
     }
@@ -46,7 +49,7 @@ pub(crate) fn run(settings: Settings) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(serve(settings, spawner, program, reload));
+    let result = runtime.block_on(serve(settings, flags, spawner, program, reload));
     // Threads that still block (a pull's disk writes) are not waited for without end.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     drop(pidfile);
@@ -55,6 +58,7 @@ pub(crate) fn run(settings: Settings) -> Result<()> {
 
 async fn serve(
     settings: Settings,
+    flags: Flags,
     spawner: Spawner,
     program: PathBuf,
     reload: Reload,
@@ -64,14 +68,7 @@ async fn serve(
         spawner,
         bridge: bridge_config(&settings)?,
         store: store_options(&settings),
-        registry: gantry_registry::RegistryOptions {
-            insecure: settings
-                .insecure_registries
-                .iter()
-                .map(|text| gantry_registry::insecure(text).map_err(anyhow::Error::msg))
-                .collect::<Result<_>>()?,
-            ..gantry_registry::RegistryOptions::default()
-        },
+        registry: settings.registries.options.clone(),
     })
     .await?;
     let mut listeners = Vec::new();
@@ -83,7 +80,7 @@ async fn serve(
         );
     }
     let stop = CancellationToken::new();
-    on_signals(&stop, reload, settings.config_file.clone())?;
+    on_signals(&stop, reload, flags, engine.clone())?;
     tracing::info!(hosts = settings.hosts.join(" "), "API listen");
     if let Some(number) = settings.ready_fd {
         tell_ready(number);
@@ -117,7 +114,7 @@ fn engine_settings(settings: &Settings, program: PathBuf) -> EngineSettings {
         dns_options: settings.dns_opts.clone(),
         dns_search: settings.dns_search.clone(),
         shm_size: settings.shm_size,
-        transfers: gantry_engine::images::TransferLimits::default(),
+        transfers: settings.registries.transfers,
         trace_starts: settings.trace_starts,
     }
 }
@@ -172,11 +169,12 @@ fn tell_ready(number: i32) {
     let _ = ready.write_all(b"1");
 }
 
-/// SIGTERM and SIGINT stop; SIGHUP reads the log level again.
+/// SIGTERM and SIGINT stop; SIGHUP reads the settings again, and changes those that can change.
 fn on_signals(
     stop: &CancellationToken,
     reload: Reload,
-    config_file: Option<PathBuf>,
+    flags: Flags,
+    engine: Arc<Engine>,
 ) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
@@ -188,7 +186,7 @@ fn on_signals(
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hang_up.recv() => reload_level(&reload, config_file.as_deref()),
+                _ = hang_up.recv() => reload_settings(&reload, flags.clone(), &engine),
             }
         }
         stop.cancel();
@@ -228,21 +226,25 @@ fn log_to_stderr(settings: &Settings) -> Result<Reload> {
     Ok(handle)
 }
 
-fn reload_level(reload: &Reload, config_file: Option<&Path>) {
-    let Some(path) = config_file else { return };
-    let level = std::fs::read(path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
-        .and_then(|file| {
-            file.get("log-level")
-                .and_then(|l| l.as_str())
-                .map(str::to_owned)
-        });
-    let Some(level) = level else { return };
-    match filter(&level).and_then(|filter| Ok(reload.reload(filter)?)) {
-        Ok(()) => tracing::info!(level, "the log level has been read again"),
-        Err(error) => tracing::error!(%error, "cannot read the log level again"),
+// COMPAT: what Docker's daemon takes over, too; the rest waits for the next start.
+fn reload_settings(reload: &Reload, flags: Flags, engine: &Engine) {
+    let settings = match Settings::resolve(flags) {
+        Ok(settings) => settings,
+        Err(error) => {
+            tracing::error!("cannot read the settings again: {error:#}");
+            return;
+        }
+    };
+    let level = &settings.log_level;
+    if let Err(error) = filter(level).and_then(|filter| Ok(reload.reload(filter)?)) {
+        tracing::error!(%error, "cannot change the log level");
     }
+    engine
+        .context
+        .registry
+        .configure(settings.registries.options);
+    engine.images.limit_transfers(settings.registries.transfers);
+    tracing::info!(level, "the settings have been read again");
 }
 
 /// The daemon's PID in a file, which goes with the daemon.

@@ -2,6 +2,7 @@
 //! has it.
 
 use super::flags::Flags;
+use super::registries::{self, Registries};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -30,6 +31,14 @@ struct File {
     dns_opts: Vec<String>,
     dns_search: Vec<String>,
     insecure_registries: Vec<String>,
+    registry_mirrors: Vec<String>,
+    proxies: registries::FileProxies,
+    max_concurrent_downloads: Option<i64>,
+    max_concurrent_uploads: Option<i64>,
+    max_download_attempts: Option<i64>,
+    /// Of no effect since Docker 25, as here.
+    #[serde(rename = "allow-nondistributable-artifacts")]
+    _allow_nondistributable_artifacts: Vec<String>,
     storage_driver: Option<String>,
     keep_blobs: Option<bool>,
     default_shm_size: Option<String>,
@@ -51,7 +60,6 @@ pub(crate) struct Settings {
     pub(crate) data_root: PathBuf,
     pub(crate) exec_root: PathBuf,
     pub(crate) pidfile: PathBuf,
-    pub(crate) config_file: Option<PathBuf>,
     pub(crate) bip: Option<String>,
     pub(crate) bridge: Option<String>,
     pub(crate) default_bridge_name: Option<String>,
@@ -66,7 +74,7 @@ pub(crate) struct Settings {
     pub(crate) dns: Vec<String>,
     pub(crate) dns_opts: Vec<String>,
     pub(crate) dns_search: Vec<String>,
-    pub(crate) insecure_registries: Vec<String>,
+    pub(crate) registries: Registries,
     pub(crate) storage_driver: Option<String>,
     pub(crate) keep_blobs: bool,
     pub(crate) max_unpack_ratio: Option<u64>,
@@ -85,7 +93,7 @@ pub(crate) struct Tls {
 }
 
 /// A key from one of the two places.
-fn one<T>(key: &str, flag: Option<T>, file: Option<T>) -> Result<Option<T>> {
+pub(super) fn one<T>(key: &str, flag: Option<T>, file: Option<T>) -> Result<Option<T>> {
     match (flag, file) {
         (Some(_), Some(_)) => bail!(
             "unable to configure the Docker daemon with file: the following directives are specified both as a flag and in the configuration file: {key}"
@@ -94,7 +102,7 @@ fn one<T>(key: &str, flag: Option<T>, file: Option<T>) -> Result<Option<T>> {
     }
 }
 
-fn many<T>(key: &str, flag: Vec<T>, file: Vec<T>) -> Result<Vec<T>> {
+pub(super) fn many<T>(key: &str, flag: Vec<T>, file: Vec<T>) -> Result<Vec<T>> {
     let some = |list: Vec<T>| if list.is_empty() { None } else { Some(list) };
     Ok(one(key, some(flag), some(file))?.unwrap_or_default())
 }
@@ -116,10 +124,10 @@ impl Settings {
             .map(read)
             .transpose()?
             .unwrap_or_default();
-        Self::merge(flags, file, config_file)
+        Self::merge(flags, file)
     }
 
-    fn merge(flags: Flags, file: File, config_file: Option<PathBuf>) -> Result<Self> {
+    fn merge(flags: Flags, file: File) -> Result<Self> {
         let log_opts = pairs(&flags.log_opts)?;
         if !log_opts.is_empty() && !file.log_opts.is_empty() {
             one("log-opts", Some(()), Some(()))?;
@@ -143,13 +151,24 @@ impl Settings {
         if file.live_restore == Some(false) {
             bail!("live-restore: false: containers always survive the daemon; remove the key");
         }
-        let tlsverify = one("tlsverify", flag(flags.tlsverify), file.tlsverify)? == Some(true);
-        let tls = one("tls", flag(flags.tls), file.tls)? == Some(true) || tlsverify;
-        let authorities = one("tlscacert", flags.tlscacert, file.tlscacert)?;
-        let (certificate, key) = (
+        let registries = Registries::merge(
+            flags.registries,
+            registries::File {
+                insecure: file.insecure_registries,
+                mirrors: file.registry_mirrors,
+                proxies: file.proxies,
+                downloads: file.max_concurrent_downloads,
+                uploads: file.max_concurrent_uploads,
+                attempts: file.max_download_attempts,
+            },
+        )?;
+        let tls = tls(
+            one("tls", flag(flags.tls), file.tls)? == Some(true),
+            one("tlsverify", flag(flags.tlsverify), file.tlsverify)? == Some(true),
+            one("tlscacert", flags.tlscacert, file.tlscacert)?,
             one("tlscert", flags.tlscert, file.tlscert)?,
             one("tlskey", flags.tlskey, file.tlskey)?,
-        );
+        )?;
         let exec_root = one("exec-root", flags.exec_root, file.exec_root)?
             .unwrap_or_else(|| "/run/gantry".into());
         let debug = one("debug", flag(flags.debug), file.debug)? == Some(true);
@@ -169,7 +188,6 @@ impl Settings {
             pidfile: one("pidfile", flags.pidfile, file.pidfile)?
                 .unwrap_or_else(|| exec_root.join("gantry.pid")),
             exec_root,
-            config_file,
             bip: one("bip", flags.bip, file.bip)?,
             bridge: one("bridge", flags.bridge, file.bridge)?,
             default_bridge_name: flags.default_bridge_name,
@@ -193,31 +211,37 @@ impl Settings {
             dns: many("dns", flags.dns, file.dns)?,
             dns_opts: many("dns-opts", flags.dns_opts, file.dns_opts)?,
             dns_search: many("dns-search", flags.dns_search, file.dns_search)?,
-            insecure_registries: many(
-                "insecure-registries",
-                flags.insecure_registries,
-                file.insecure_registries,
-            )?,
+            registries,
             storage_driver: one("storage-driver", flags.storage_driver, file.storage_driver)?,
             keep_blobs: one("keep-blobs", flag(flags.keep_blobs), file.keep_blobs)? == Some(true),
             max_unpack_ratio: file.max_unpack_ratio,
             shm_size: shm_size.transpose()?.map_or(64 << 20, |n| n as i64),
-            tls: match (tls, certificate, key) {
-                (false, ..) => None,
-                (true, Some(certificate), Some(key)) => Some(Tls {
-                    certificate,
-                    key,
-                    client_authorities: if tlsverify {
-                        Some(authorities.context("--tlsverify needs --tlscacert")?)
-                    } else {
-                        None
-                    },
-                }),
-                (true, ..) => bail!("TLS needs --tlscert and --tlskey"),
-            },
+            tls,
             ready_fd: flags.ready_fd,
             trace_starts: flags.trace_starts,
         })
+    }
+}
+
+/// TLS of the API's TCP sockets.
+fn tls(
+    tls: bool,
+    verify: bool,
+    authorities: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<Tls>> {
+    match (tls || verify, certificate, key) {
+        (false, ..) => Ok(None),
+        (true, Some(certificate), Some(key)) => Ok(Some(Tls {
+            certificate,
+            key,
+            client_authorities: match verify {
+                true => Some(authorities.context("--tlsverify needs --tlscacert")?),
+                false => None,
+            },
+        })),
+        (true, ..) => bail!("TLS needs --tlscert and --tlskey"),
     }
 }
 
@@ -259,7 +283,7 @@ mod tests {
 
     fn merged(flags: &[&str], file: &str) -> Result<Settings> {
         let flags = Flags::parse_from([&["gantryd"], flags].concat());
-        Settings::merge(flags, serde_json::from_str(file)?, None)
+        Settings::merge(flags, serde_json::from_str(file)?)
     }
 
     #[test]

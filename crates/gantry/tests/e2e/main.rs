@@ -22,6 +22,7 @@ mod logs;
 mod mount_changes;
 mod network;
 mod processes;
+mod pull;
 mod push;
 mod recovery;
 mod rmi;

@@ -28,7 +28,7 @@ fn statuses(lines: &[Value]) -> Vec<String> {
 }
 
 /// Adds an image of one layer of bytes that do not compress.
-fn import_noise(engine: &Engine, name: &str, megabytes: usize) {
+pub(crate) fn import_noise(engine: &Engine, name: &str, megabytes: usize) {
     let folder = engine
         .folder()
         .join(format!("noise-{}", name.replace(['/', ':'], "-")));

@@ -18,7 +18,6 @@ use gantry_oci::config::ImageConfig;
 use gantry_oci::{Digest, Reference};
 use gantry_registry::{Credentials, Platform, Registry, RegistryError, Remote};
 use gantry_store::Store;
-use gantry_store::images::Image;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -33,6 +32,14 @@ pub(super) struct Puller {
     registry: Registry,
     transfers: Arc<Transfers>,
     busy: Busy,
+}
+
+/// How the images of one pull are asked for.
+#[derive(Debug, Clone, Copy)]
+struct Source<'a> {
+    platform: &'a Platform,
+    credentials: Option<&'a Credentials>,
+    progress: &'a ProgressSender,
 }
 
 /// The layers that are on their way, so that two pulls do not fetch the same one.
@@ -77,18 +84,17 @@ impl Puller {
         }
     }
 
-    /// Pulls an image; the answer is the image and the name it was asked for by.
+    /// Pulls an image, or with all of its tags a repository that is named without one.
     pub(super) async fn pull(
         &self,
+        reference: &Reference,
         request: &PullRequest,
         progress: &ProgressSender,
-    ) -> Result<(Arc<Image>, String)> {
-        let reference = Reference::parse(&request.reference)
-            .map_err(|error| Error::invalid(error.to_string()))?;
-        let mut reference = reference.or_latest();
-        if reference.digest.is_some() {
-            // COMPAT: the digest says all; Docker drops a tag beside it.
-            reference.tag = None;
+    ) -> Result<()> {
+        let mut reference = reference.clone();
+        if reference.familiar_name() == "scratch" {
+            let text = "'scratch' is a reserved name";
+            return Err(Error::new(ErrorKind::Forbidden, text));
         }
         let (os, architecture, variant) = archives::platform(&request.platform)?;
         let platform = Platform {
@@ -97,29 +103,49 @@ impl Puller {
             variant: Some(variant).filter(|variant| !variant.is_empty()),
         };
         let credentials = request.auth.as_ref().map(credentials);
-        let credentials = credentials.as_ref();
-        let resolved = self.resolve(&reference, &platform, credentials).await;
-        let id = match resolved {
+        let source = Source {
+            platform: &platform,
+            credentials: credentials.as_ref(),
+            progress,
+        };
+        let mut changed = false;
+        if reference.digest.is_some() {
+            // COMPAT: the digest says all; Docker drops a tag beside it.
+            reference.tag = None;
+        } else if reference.tag.is_none() {
+            let tags = self.registry.tags(&reference, source.credentials).await?;
+            for tag in tags {
+                let tag = Some(tag);
+                let reference = Reference {
+                    tag,
+                    ..reference.clone()
+                };
+                let remote = self
+                    .registry
+                    .resolve(&reference, &platform, source.credentials);
+                changed |= self.fetch(&reference, &remote.await?, &source).await?;
+            }
+            report::end(&reference, changed, progress).await;
+            return Ok(());
+        }
+        match self.resolve(&reference, &source).await {
             Err(RegistryError::Unreachable(why)) if builtin::is_named(&reference) => {
-                self.use_builtin(&reference, &why, progress).await?
+                self.use_builtin(&reference, &why, progress).await
             }
             resolved => {
-                let remote = resolved?;
-                self.fetch(&reference, &remote, credentials, progress)
-                    .await?
+                changed |= self.fetch(&reference, &resolved?, &source).await?;
+                report::end(&reference, changed, progress).await;
+                Ok(())
             }
-        };
-        let image = self.store.images.get(&id)?;
-        let image = image.ok_or_else(|| Error::not_found(format!("No such image: {id}")))?;
-        Ok((image, reference.familiar()))
+        }
     }
 
     async fn resolve(
         &self,
         reference: &Reference,
-        platform: &Platform,
-        credentials: Option<&Credentials>,
+        source: &Source<'_>,
     ) -> std::result::Result<Remote, RegistryError> {
+        let (platform, credentials) = (source.platform, source.credentials);
         let resolved = self.registry.resolve(reference, platform, credentials);
         if !builtin::is_named(reference) {
             return resolved.await;
@@ -135,32 +161,38 @@ impl Puller {
         reference: &Reference,
         why: &str,
         progress: &ProgressSender,
-    ) -> Result<Digest> {
+    ) -> Result<()> {
         tracing::info!(why, "the built-in hello-world image is used");
         let line =
             "Docker Hub cannot be reached: using the hello-world image that is built into Gantry";
         report::say(progress, Progress::status(line)).await;
         let (store, name) = (self.store.clone(), reference.clone());
-        let id = crate::blocking(move || builtin::load(&store, &name)).await??;
+        crate::blocking(move || builtin::load(&store, &name)).await??;
         let line = format!("Status: Loaded built-in image for {}", reference.familiar());
         report::say(progress, Progress::status(line)).await;
-        Ok(id)
+        Ok(())
     }
 
+    /// Brings what is not here yet; says whether the name stands for something new.
     async fn fetch(
         &self,
         reference: &Reference,
         remote: &Remote,
-        credentials: Option<&Credentials>,
-        progress: &ProgressSender,
-    ) -> Result<Digest> {
+        source: &Source<'_>,
+    ) -> Result<bool> {
+        let Source {
+            credentials,
+            progress,
+            ..
+        } = *source;
         let diff_ids = diff_ids(remote)?;
-        let tag = match (&reference.digest, &reference.tag) {
-            (Some(digest), _) => digest.as_str(),
-            (None, tag) => tag.as_deref().unwrap_or_default(),
+        // COMPAT: with a digest, the whole name.
+        let asked = match &reference.tag {
+            Some(tag) => tag.clone(),
+            None => reference.to_string(),
         };
         let line = Progress {
-            id: Some(tag.to_owned()),
+            id: Some(asked),
             ..Progress::status(format!("Pulling from {}", reference.path))
         };
         report::say(progress, line).await;
@@ -183,25 +215,15 @@ impl Puller {
         try_join_all(jobs.iter().map(layer::Job::run)).await?;
 
         let (store, name, remote_image) = (self.store.clone(), reference.clone(), remote.clone());
-        let (id, changed) =
+        let changed =
             crate::blocking(move || name_image(&store, &name, &remote_image, &diff_ids)).await??;
         drop(lease);
         let store = self.store.clone();
         crate::blocking(move || store.images.collect_layers()).await??;
 
-        let status = if changed {
-            "Downloaded newer image for"
-        } else {
-            "Image is up to date for"
-        };
-        report::say(
-            progress,
-            Progress::status(format!("Digest: {}", remote.digest)),
-        )
-        .await;
-        let line = format!("Status: {status} {}", reference.familiar());
+        let line = format!("Digest: {}", remote.digest);
         report::say(progress, Progress::status(line)).await;
-        Ok(id)
+        Ok(changed)
     }
 }
 
@@ -231,7 +253,7 @@ fn name_image(
     reference: &Reference,
     remote: &Remote,
     diff_ids: &[Digest],
-) -> Result<(Digest, bool)> {
+) -> Result<bool> {
     let before = store.images.named(reference);
     let id = store.images.put(&remote.config)?;
     // What the reference named is what the digest is of.
@@ -251,5 +273,5 @@ fn name_image(
         // What was pulled for other platforms stays.
         store.images.tag_platform(reference, &id)?;
     }
-    Ok((id, changed))
+    Ok(changed)
 }
