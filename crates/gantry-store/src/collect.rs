@@ -64,6 +64,7 @@ pub(crate) fn collect(store: &Store) -> Result<()> {
     }
     store.layers.remove_partial(false)?;
     store.images.collect_layers()?;
+    store.layers.collect_shared()?;
     store.layers.settle();
     Ok(())
 }

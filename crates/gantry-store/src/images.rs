@@ -523,9 +523,17 @@ impl Images {
             }
         }
         drop(held);
+        let mut gone = false;
         for tree in trees {
-            freed += crate::usage::of_tree(&tree)?;
+            freed += match self.layers.sharing() {
+                Some(_) => crate::usage::of_shared_tree(&tree)?,
+                None => crate::usage::of_tree(&tree)?,
+            };
             std::fs::remove_dir_all(&tree).at("cannot remove the layer", &tree)?;
+            gone = true;
+        }
+        if gone {
+            self.layers.collect_shared()?;
         }
         self.snapshots.collect(&stacks)?;
         Ok(freed)

@@ -8,6 +8,7 @@
 //! lock                           held by the daemon (flock)
 //! gantry.db                      SQLite: records, images, references, layers, snapshots
 //! image/                         an OCI layout: oci-layout, index.json, blobs/sha256/<hex>
+//! layers/f/..                    names of files by their digest, where layers share files
 //! partial/<hex>                  blobs that have come in part
 //! layers/l/<hex>/                an unpacked layer, named by its diff ID
 //! layers/r/<hex>/                its recipe, by which its tar is written again
@@ -96,6 +97,8 @@ impl<T, E: Into<std::io::Error>> At<T> for std::result::Result<T, E> {
 pub struct Options {
     /// Keep the compressed blobs of layers, so that the folder `image` is a whole OCI layout.
     pub keep_blobs: bool,
+    /// Make files that several layers have one, by hard links, where the file system has no reflinks.
+    pub dedupe: bool,
     /// `overlay2`, `btrfs` or `vfs`; none: what works best, or what was used before.
     pub storage_driver: Option<String>,
     /// What tells one boot of the machine from another, instead of the kernel's own.
@@ -148,6 +151,12 @@ impl Store {
         collect::forget_lost_layers(&layers)?;
         let driver = options.storage_driver.as_deref();
         let snapshots = snapshots::open(root, database.clone(), layers.clone(), driver)?;
+        if layers.sharing().is_some_and(layers::Sharing::links) && snapshots.name() != "overlay2" {
+            return Err(StoreError::Conflict(format!(
+                "files cannot be shared by hard links with the storage driver {}: only with overlay2",
+                snapshots.name()
+            )));
+        }
         let images = images::Images::open(
             blobs.clone(),
             layers.clone(),

@@ -6,6 +6,7 @@ mod drivers;
 mod hostile;
 mod images;
 mod layers;
+mod share;
 
 use crate::archive;
 use crate::layers::Expected;

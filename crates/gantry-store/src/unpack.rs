@@ -2,7 +2,7 @@
 //!
 //! Every path is resolved by openat2 with RESOLVE_IN_ROOT below the layer's root, whatever links the archive has made.
 
-use crate::layers::Recorder;
+use crate::layers::{Hashed, Recorder, Sharer, Sharing};
 use crate::whiteouts::{is_overlays, is_whiteout, make_opaque, make_whiteout};
 use crate::{At, Result, StoreError};
 use gantry_tar::{Entry, Kind, TarReader, copy_content, times};
@@ -23,13 +23,26 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 
 type Archive<'a> = TarReader<Recorder<&'a mut dyn Read>>;
 
-/// Unpacks an archive and reads it to its end; `recipe` becomes a folder with what it takes to write the archive again.
-/// The answer is the sum of the files' sizes.
-pub(crate) fn unpack(reader: &mut dyn Read, dir: &Path, recipe: &Path) -> Result<u64> {
+/// Where a layer goes.
+pub(crate) struct Place<'a> {
+    /// An empty folder, for its files.
+    pub(crate) tree: &'a Path,
+    /// What becomes a folder with what it takes to write the archive again.
+    pub(crate) recipe: &'a Path,
+    /// How files are shared with other layers.
+    pub(crate) sharing: Option<&'a Sharing>,
+}
+
+/// Unpacks an archive and reads it to its end. The answer is the sum of the files' sizes.
+pub(crate) fn unpack(reader: &mut dyn Read, place: &Place<'_>) -> Result<u64> {
+    let (dir, recipe) = (place.tree, place.recipe);
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let root = rustix::fs::open(dir, flags, Mode::empty()).at("cannot open", dir)?;
     let recorder = Recorder::new(reader, recipe).at("cannot write", recipe)?;
     let mut archive = TarReader::new(recorder);
+    let sharer = place
+        .sharing
+        .map(|sharing| Sharer::new(sharing, dir, recipe));
     let mut unpacker = Unpacker {
         root,
         dir,
@@ -37,6 +50,7 @@ pub(crate) fn unpack(reader: &mut dyn Read, dir: &Path, recipe: &Path) -> Result
         times: Vec::new(),
         total: 0,
         chunk: vec![0; 128 << 10],
+        sharer: sharer.transpose().at("cannot write", recipe)?,
     };
     let unpacked = unpacker.all(&mut archive);
     if let Some(error) = archive.source().failure() {
@@ -44,6 +58,9 @@ pub(crate) fn unpack(reader: &mut dyn Read, dir: &Path, recipe: &Path) -> Result
     }
     unpacked?;
     archive.into_source().finish().at("cannot write", recipe)?;
+    if let Some(sharer) = unpacker.sharer {
+        sharer.finish().at("cannot write", recipe)?;
+    }
     Ok(unpacker.total)
 }
 
@@ -66,6 +83,7 @@ struct Unpacker<'a> {
     /// Directories' times, set last, since what is made in them changes them.
     times: Vec<(Vec<u8>, (i64, u32))>,
     total: u64,
+    sharer: Option<Sharer<'a>>,
     chunk: Vec<u8>,
 }
 
@@ -401,12 +419,21 @@ impl Unpacker<'_> {
         let mut file = File::from(self.io(opened, path)?);
         let whole = [(0, entry.size)];
         archive.source().begin_content();
-        let copied = copy_content(entry, archive, &mut file, &mut self.chunk).map_err(broken)?;
+        let wanted = self.sharer.as_ref().is_some_and(|s| s.wants(entry));
+        let mut data = Hashed::new(archive, wanted);
+        let copied = copy_content(entry, &mut data, &mut file, &mut self.chunk).map_err(broken)?;
+        let content = data.finish();
         let parts = entry.segments.as_deref().unwrap_or(&whole);
         let noted = archive.source().end_content(&dir.child(name), parts);
         self.io(copied, path)?;
         self.io(noted, path)?;
         self.total = self.total.saturating_add(entry.size);
+        if let (Some(sharer), Some(content)) = (&mut self.sharer, content) {
+            let shared = sharer.file(entry, &content, (&file, &dir.fd, name), &dir.child(name));
+            if self.io(shared, path)? {
+                return Ok(());
+            }
+        }
         if (entry.uid, entry.gid) != (0, 0) || dir.setgid {
             let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
             self.io(rustix::fs::fchown(&file, Some(uid), Some(gid)), path)?;

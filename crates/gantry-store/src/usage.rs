@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -130,6 +131,33 @@ pub fn of_tree(path: &Path) -> Result<u64> {
     Ok(count.bytes())
 }
 
+/// Bytes of a layer that nobody else has: its files may have a name by their digest, and be other layers', too.
+pub(crate) fn of_shared_tree(path: &Path) -> Result<u64> {
+    let mut own: HashMap<(u64, u64), (u64, u64, u64)> = HashMap::new();
+    let mut dirs = vec![path.to_owned()];
+    let mut bytes = of_tree(path)?;
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).at("cannot read", &dir)? {
+            let entry = entry.at("cannot read", &dir)?;
+            let meta = entry.metadata().at("cannot read", &entry.path())?;
+            if meta.is_dir() {
+                dirs.push(entry.path());
+            } else if meta.nlink() > 1 {
+                let file = own.entry((meta.dev(), meta.ino()));
+                let (names, _, _) = file.or_insert((0, meta.nlink(), meta.blocks()));
+                *names += 1;
+            }
+        }
+    }
+    for (names, links, blocks) in own.into_values() {
+        // One name more is that by the digest.
+        if links > names + 1 {
+            bytes = bytes.saturating_sub(blocks * BLOCK);
+        }
+    }
+    Ok(bytes)
+}
+
 /// Where the drivers have what is theirs: all below `layers` but the layers themselves.
 fn drivers(layers: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(layers).at("cannot read", layers)?;
@@ -145,6 +173,18 @@ pub fn of_images(store: &Store, root: &Path) -> Result<u64> {
         count.add(&root.join(part))?;
     }
     let layers = root.join("layers");
+    if store
+        .layers
+        .sharing()
+        .is_some_and(crate::layers::Sharing::links)
+    {
+        // What a layer takes depends on the others.
+        count.add(&layers.join("l"))?;
+        for driver in drivers(&layers)? {
+            count.add_but(&driver, &["c"])?;
+        }
+        return Ok(count.bytes());
+    }
     for driver in drivers(&layers)? {
         count.add_but(&driver, &["c"])?;
     }

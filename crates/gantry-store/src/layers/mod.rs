@@ -15,16 +15,18 @@ mod pipeline;
 mod receive;
 mod recipe;
 mod settle;
+mod share;
 
 pub use bounds::Swelling;
 pub use known::LayerBlob;
 pub use lease::Lease;
 pub use receive::Open;
 pub(crate) use recipe::Recorder;
+pub(crate) use share::{Hashed, Sharer, Sharing};
 
 use crate::blobs::Blobs;
 use crate::database::Database;
-use crate::{At, Options, Result, StoreError};
+use crate::{At, Options, Result, StoreError, unpack};
 use gantry_oci::{Digest, Sha256};
 use lease::Leases;
 use std::collections::HashSet;
@@ -46,6 +48,7 @@ pub struct Layers {
     receiving: Mutex<HashSet<Digest>>,
     settling: settle::Settling,
     keep_blobs: bool,
+    sharing: Option<Sharing>,
     swelling: Swelling,
 }
 
@@ -113,6 +116,7 @@ impl Layers {
             receiving: Mutex::default(),
             settling: settle::Settling::new(options.boot_id.clone()),
             keep_blobs: options.keep_blobs,
+            sharing: Sharing::open(root, options.dedupe)?,
             swelling: options.swelling,
         })
     }
@@ -174,7 +178,12 @@ impl Layers {
         let tree = &unnamed.tree;
         std::fs::create_dir(tree).at("cannot make", tree)?;
         crate::set_mode(tree, 0o755)?;
-        let found = pipeline::run(source, tree, &unnamed.recipe, self.swelling)?;
+        let place = unpack::Place {
+            tree,
+            recipe: &unnamed.recipe,
+            sharing: self.sharing.as_ref(),
+        };
+        let found = pipeline::run(source, &place, self.swelling)?;
         verify("the layer's blob", expected.blob.as_ref(), &found.blob)?;
         verify("the layer's tar", expected.diff_id.as_ref(), &found.diff_id)?;
         self.name(&unnamed, found, adopt)
@@ -213,6 +222,9 @@ impl Layers {
         ] {
             self.clear(&to)?;
             std::fs::rename(from, &to).at("cannot name the layer", &to)?;
+        }
+        if let Some(sharing) = &self.sharing {
+            sharing.adopt(&self.path(&layer.diff_id), &self.recipe(&layer.diff_id))?;
         }
         self.settling
             .record(&self.database, &layer, found.tar_size)?;
@@ -297,6 +309,19 @@ impl Layers {
         }
         written.at("cannot read the layer", &tree)?;
         verify("the layer on disk", Some(diff_id), &hashing.hash.finish())
+    }
+
+    /// How files of several layers are one, where they are.
+    pub(crate) fn sharing(&self) -> Option<&Sharing> {
+        self.sharing.as_ref()
+    }
+
+    /// Lets go of shared files that no layer has any more.
+    pub(crate) fn collect_shared(&self) -> Result<()> {
+        match &self.sharing {
+            Some(sharing) => sharing.collect(),
+            None => Ok(()),
+        }
     }
 
     /// Whether the store keeps the compressed blobs of layers.

@@ -2,7 +2,8 @@
 //! (where asked) keeps the blob; a second decompresses and hashes the tar; a third unpacks.
 
 use super::bounds::{Bounded, Counted, Swelling};
-use crate::{At, Result, StoreError, unpack};
+use crate::unpack::{self, Place};
+use crate::{At, Result, StoreError};
 use gantry_oci::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
@@ -34,20 +35,15 @@ pub(super) struct Found {
     pub(super) size: u64,
 }
 
-/// Unpacks a layer into the empty folder `tree`; its recipe becomes the folder `recipe`.
-pub(super) fn run(
-    source: Source<'_>,
-    tree: &Path,
-    recipe: &Path,
-    swelling: Swelling,
-) -> Result<Found> {
+/// Unpacks a layer.
+pub(super) fn run(source: Source<'_>, place: &Place<'_>, swelling: Swelling) -> Result<Found> {
     let (to_decoder, compressed) = queue();
     let (to_unpacker, plain) = queue();
     std::thread::scope(|scope| {
         let decoder = scope.spawn(move || decode(compressed, to_unpacker, swelling));
         let unpacker = scope.spawn(move || {
             let mut plain = plain;
-            unpack::unpack(&mut plain, tree, recipe)
+            unpack::unpack(&mut plain, place)
         });
         let read = keep(source, to_decoder);
         let broken = |_| StoreError::Invalid("a thread that unpacked a layer panicked".into());

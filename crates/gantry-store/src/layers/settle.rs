@@ -98,6 +98,9 @@ impl Layers {
             "SELECT diff_id, boot FROM layer_tar WHERE boot <> '' AND boot <> ?",
             [&self.settling.boot],
         )?;
+        if let Some(sharing) = self.sharing().filter(|_| !marked.is_empty()) {
+            sharing.forget()?;
+        }
         let mut broken = Vec::new();
         for (diff_id, _) in marked {
             let Ok(diff_id) = Digest::parse(&diff_id) else {

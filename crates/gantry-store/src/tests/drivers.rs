@@ -353,7 +353,7 @@ fn vfs() {
 }
 
 /// Runs `body` with a btrfs in a file, mounted for this thread alone.
-fn on_btrfs(body: impl FnOnce(&Path) + Send) {
+pub(super) fn on_btrfs(body: impl FnOnce(&Path) + Send) {
     let dir = tempfile::tempdir().unwrap();
     let run = || {
         use rustix::mount::{MountPropagationFlags, mount_change};
@@ -380,7 +380,13 @@ fn on_btrfs(body: impl FnOnce(&Path) + Send) {
             assert!(ran.status.success(), "{ran:?}");
         }
         body(&place);
-        rustix::mount::unmount(&place, rustix::mount::UnmountFlags::empty()).unwrap();
+        let begun = std::time::Instant::now();
+        let flags = rustix::mount::UnmountFlags::empty();
+        // A thread of the store's may still be syncing.
+        while let Err(error) = rustix::mount::unmount(&place, flags) {
+            assert!(begun.elapsed().as_secs() < 20, "{error}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     };
     std::thread::scope(|scope| scope.spawn(run).join()).unwrap();
 }

@@ -77,6 +77,9 @@ pub(crate) struct Flags {
     /// Keep the compressed blobs of layers, so that DATA-ROOT/image is a whole OCI layout
     #[arg(long)]
     pub(crate) keep_blobs: bool,
+    /// Store files that several layers have once, by hard links (where the file system has reflinks they are shared anyway)
+    #[arg(long)]
+    pub(crate) dedupe: bool,
     /// Use TLS on TCP sockets
     #[arg(long)]
     pub(crate) tls: bool,

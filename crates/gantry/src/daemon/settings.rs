@@ -41,6 +41,7 @@ struct File {
     _allow_nondistributable_artifacts: Vec<String>,
     storage_driver: Option<String>,
     keep_blobs: Option<bool>,
+    dedupe: Option<bool>,
     default_shm_size: Option<String>,
     /// Beyond Docker.
     max_unpack_ratio: Option<u64>,
@@ -77,6 +78,7 @@ pub(crate) struct Settings {
     pub(crate) registries: Registries,
     pub(crate) storage_driver: Option<String>,
     pub(crate) keep_blobs: bool,
+    pub(crate) dedupe: bool,
     pub(crate) max_unpack_ratio: Option<u64>,
     pub(crate) shm_size: i64,
     pub(crate) tls: Option<Tls>,
@@ -213,6 +215,7 @@ impl Settings {
             dns_search: many("dns-search", flags.dns_search, file.dns_search)?,
             registries,
             storage_driver: one("storage-driver", flags.storage_driver, file.storage_driver)?,
+            dedupe: one("dedupe", flag(flags.dedupe), file.dedupe)? == Some(true),
             keep_blobs: one("keep-blobs", flag(flags.keep_blobs), file.keep_blobs)? == Some(true),
             max_unpack_ratio: file.max_unpack_ratio,
             shm_size: shm_size.transpose()?.map_or(64 << 20, |n| n as i64),
