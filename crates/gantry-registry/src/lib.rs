@@ -14,6 +14,7 @@ mod blob;
 mod challenge;
 mod document;
 mod error;
+mod fetch;
 mod host;
 mod options;
 mod proxy;
@@ -25,6 +26,7 @@ mod upload;
 mod words;
 
 pub use error::RegistryError;
+pub use fetch::Fetched;
 pub use options::{Insecure, RegistryOptions, insecure, mirror};
 pub use proxy::{Proxies, masked};
 pub use push::{Outgoing, Push, Sending, Source};
