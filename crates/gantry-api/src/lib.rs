@@ -14,6 +14,7 @@ pub mod filter;
 pub mod go;
 pub mod image;
 pub mod progress;
+pub mod registry;
 pub mod stats;
 pub mod system;
 pub mod update;

@@ -207,11 +207,17 @@ pub struct ContainerdNamespaces {
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuthConfig {
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub username: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub password: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub auth: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub serveraddress: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub identitytoken: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub registrytoken: String,
 }
 

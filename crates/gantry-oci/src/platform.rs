@@ -95,6 +95,7 @@ impl Platform {
             os: os.to_owned(),
             variant: Some(variant.to_owned()).filter(|v| !v.is_empty()),
             os_version: None,
+            os_features: Vec::new(),
         }
     }
 

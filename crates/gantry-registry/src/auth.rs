@@ -177,7 +177,7 @@ impl Host {
     }
 
     /// The token server's address: https where the registry has it, as passwords go there.
-    fn realm(&self, realm: &str) -> Result<Url, RegistryError> {
+    pub(crate) fn realm(&self, realm: &str) -> Result<Url, RegistryError> {
         let url = Url::parse(realm).map_err(|e| {
             protocol(format!(
                 "invalid token auth challenge realm: {realm:?}: {e}"

@@ -11,16 +11,16 @@ use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use std::time::Instant;
 
 /// What we can read, best first.
-const READABLE: &str = "application/vnd.oci.image.index.v1+json, \
+pub(crate) const READABLE: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1";
 
 /// Largest manifest that is read, bytes (the distribution project's own limit).
-const LARGEST_MANIFEST: usize = 4 << 20;
+pub(crate) const LARGEST_MANIFEST: usize = 4 << 20;
 /// Largest configuration that is read, bytes.
-const LARGEST_CONFIG: u64 = 8 << 20;
+pub(crate) const LARGEST_CONFIG: u64 = 8 << 20;
 /// An index may name an index; deeper is a trap.
 const DEEPEST: usize = 3;
 
@@ -167,14 +167,14 @@ impl Fetch<'_> {
     }
 }
 
-fn mismatch(expected: &Digest, found: &Digest) -> RegistryError {
+pub(crate) fn mismatch(expected: &Digest, found: &Digest) -> RegistryError {
     tracing::warn!(%expected, %found, "a manifest has another digest");
     RegistryError::Protocol(format!(
         "manifest verification failed for digest {expected}"
     ))
 }
 
-fn parse(bytes: &[u8]) -> Result<Manifest, RegistryError> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Manifest, RegistryError> {
     Manifest::parse(bytes).map_err(|error| {
         let mut text = format!("the registry's manifest is broken: {error}");
         if let Some(source) = std::error::Error::source(&error) {

@@ -18,7 +18,10 @@ pub enum RegistryError {
     /// `toomanyrequests: You have reached your pull rate limit. ...`
     #[error("{0}")]
     TooMany(String),
-    /// The settings for the registry cannot be used.
+    /// The credentials are not the registry's.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// The settings for the registry, or what is asked for, cannot be used.
     #[error("{0}")]
     Invalid(String),
     /// An index has nothing for the platform.

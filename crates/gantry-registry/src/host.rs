@@ -30,7 +30,7 @@ pub(crate) struct Host {
     pub(crate) authorizer: Client,
     pub(crate) options: RegistryOptions,
     /// `https://registry:5000`; more than one where HTTP may be spoken, too.
-    bases: Vec<String>,
+    pub(crate) bases: Vec<String>,
     /// The base that answered.
     chosen: Mutex<Option<String>>,
     /// One that is asked instead of Docker Hub.
@@ -324,7 +324,8 @@ async fn is_insecure(host: &str, options: &RegistryOptions) -> bool {
     })
 }
 
-fn challenge_of(headers: &HeaderMap) -> Option<challenge::Challenge> {
+/// What an answer's headers ask for, as far as it is known.
+pub(crate) fn challenge_of(headers: &HeaderMap) -> Option<challenge::Challenge> {
     let values = headers.get_all(WWW_AUTHENTICATE).into_iter();
     values
         .filter_map(|value| challenge::parse(value.to_str().ok()?))

@@ -14,22 +14,25 @@ mod blob;
 mod challenge;
 mod document;
 mod error;
-mod fetch;
 mod host;
+mod inspect;
+mod login;
 mod options;
 mod proxy;
 mod push;
 mod redirect;
+mod search;
 mod tags;
 mod tls;
 mod upload;
 mod words;
 
 pub use error::RegistryError;
-pub use fetch::Fetched;
+pub use inspect::{Document, Inspection};
 pub use options::{Insecure, RegistryOptions, insecure, mirror};
 pub use proxy::{Proxies, masked};
 pub use push::{Outgoing, Push, Sending, Source};
+pub use search::Found;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;

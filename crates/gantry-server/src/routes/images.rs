@@ -1,17 +1,14 @@
 //! Images: pull, push and import, load and save, list, inspect, history, tag, remove, prune.
 
 use super::Call;
+use super::registry::credentials;
 use crate::error::{ApiError, Result};
 use crate::progress;
 use crate::reply::{self, Response};
 use crate::router::{Route, route};
 use crate::upload;
-use base64::Engine as _;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use gantry_api::go::json;
 use gantry_api::image::ImageSummary;
-use gantry_api::system::AuthConfig;
 use gantry_api::version::ApiVersion;
 use gantry_engine::Engine;
 use gantry_engine::images::{ImportRequest, ListOptions, PullRequest, PushRequest, RemoveOptions};
@@ -133,18 +130,20 @@ async fn create(call: Call) -> Result<Response> {
         };
         return progress::respond(lines, async move { images.pull(request, sender).await }).await;
     }
+    let source = text("fromSrc");
+    if source != "-" {
+        // COMPAT: Docker fetches an archive from a URL here; the client can do that and send it.
+        return Err(ApiError::invalid(format!(
+            "cannot import from {source:?}: only an archive in the request (fromSrc=-) is taken"
+        )));
+    }
     let request = ImportRequest {
-        source: text("fromSrc"),
         repository: text("repo"),
         tag: text("tag"),
         message: text("message"),
         changes: call.query.all("changes").map(str::to_owned).collect(),
         platform: text("platform"),
     };
-    if request.source != "-" {
-        let work = async move { images.import_url(request, sender).await };
-        return progress::respond(lines, work).await;
-    }
     let (archive, mut feeder) = upload::start(call.into_stream());
     let work = async move {
         let import = images.import(request, Box::new(archive), sender);
@@ -170,12 +169,11 @@ async fn push(call: Call) -> Result<Response> {
 
 async fn load(call: Call) -> Result<Response> {
     let images = call.state.images.clone();
-    let platform = platform(&call, ApiVersion::new(1, 48), "platform")?;
     let quiet = call.query.truth_or("quiet", true);
     let (sender, lines) = mpsc::channel(LINES);
     let (archive, mut feeder) = upload::start(call.into_stream());
     let work = async move {
-        let load = images.load(Box::new(archive), platform, quiet, sender);
+        let load = images.load(Box::new(archive), quiet, sender);
         let done = feeder.while_working(load).await;
         if done.is_err() {
             feeder.drain().await;
@@ -201,16 +199,6 @@ fn reference(image: &str, tag: &str) -> String {
     }
 }
 
-/// `X-Registry-Auth`: JSON in base64url, padded or not. What is broken is passed over, as Docker does.
-fn credentials(call: &Call) -> Option<AuthConfig> {
-    let config =
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let url_safe = GeneralPurpose::new(&base64::alphabet::URL_SAFE, config);
-    let text = call.header("x-registry-auth")?;
-    let bytes = url_safe.decode(text.trim()).ok()?;
-    json::from_slice(&bytes).ok()
-}
-
 async fn prune(call: Call) -> Result<Response> {
     let filters = call.query.filters()?;
     Ok(reply::ok(&call.state.images.prune(&filters).await?))
@@ -227,8 +215,7 @@ async fn save(call: Call) -> Result<Response> {
 }
 
 async fn send_archive(call: &Call, names: Vec<String>) -> Result<Response> {
-    let platform = platform(call, ApiVersion::new(1, 48), "platform")?;
-    let pieces = call.state.images.save(names, platform).await?;
+    let pieces = call.state.images.save(names).await?;
     Ok(reply::stream("application/x-tar", pieces))
 }
 

@@ -8,6 +8,7 @@ mod files;
 mod images;
 mod networks;
 mod processes;
+mod registry;
 mod streams;
 mod swarm;
 mod system;
@@ -28,6 +29,7 @@ pub(crate) fn all() -> Vec<Route<Engine>> {
     routes.extend(exec::routes());
     routes.extend(processes::routes());
     routes.extend(files::routes());
+    routes.extend(registry::routes());
     routes.extend(images::routes());
     routes.extend(events::routes());
     routes.extend(swarm::routes());

@@ -1,10 +1,9 @@
-//! `_ping`, `version`, `info`, `auth`, `system/df`.
+//! `_ping`, `version`, `info`, `system/df`.
 
 use super::Call;
 use crate::error::{ApiError, Result};
 use crate::reply::{self, Response};
 use crate::router::{Route, route};
-use gantry_api::system::AuthConfig;
 use gantry_engine::{Engine, system};
 use http::header::{CACHE_CONTROL, PRAGMA};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -15,7 +14,6 @@ pub(super) fn routes() -> Vec<Route<Engine>> {
         route(Method::HEAD, "/_ping", ping),
         route(Method::GET, "/version", version),
         route(Method::GET, "/info", info),
-        route(Method::POST, "/auth", auth),
         route(Method::GET, "/plugins", plugins),
         route(Method::GET, "/system/df", disk_usage).for_client(),
     ]
@@ -47,23 +45,6 @@ async fn version(_call: Call) -> Result<Response> {
 
 async fn info(call: Call) -> Result<Response> {
     Ok(reply::ok(&call.state.info().await?))
-}
-
-/// Checks credentials with a registry.
-// COMPAT: Docker asks the registry; see docs/compat.md.
-async fn auth(call: Call) -> Result<Response> {
-    let asked: AuthConfig = call.json().await?;
-    let server = match asked.serveraddress.as_str() {
-        "" => "docker.io",
-        given => given,
-    };
-    Err(ApiError::new(
-        StatusCode::NOT_IMPLEMENTED,
-        format!(
-            "cannot log in to {server}: this engine does not check credentials yet; those in the client's \
-             configuration are used for pulls as they are"
-        ),
-    ))
 }
 
 async fn plugins(_call: Call) -> Result<Response> {
