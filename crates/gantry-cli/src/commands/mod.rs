@@ -6,6 +6,7 @@ mod each;
 mod image;
 mod inspection;
 mod network;
+mod registry;
 mod system;
 mod volume;
 
@@ -117,6 +118,7 @@ pub(crate) const COMMANDS: &[&Command] = &[
     &container::commit::COMMAND,
     &container::prune::COMMAND,
     &image::pull::COMMAND,
+    &image::push::COMMAND,
     &image::ls::COMMAND,
     &image::rm::COMMAND,
     &image::prune::COMMAND,
@@ -126,6 +128,9 @@ pub(crate) const COMMANDS: &[&Command] = &[
     &image::tag::COMMAND,
     &image::history::COMMAND,
     &image::inspect::COMMAND,
+    &registry::login::COMMAND,
+    &registry::logout::COMMAND,
+    &registry::search::COMMAND,
     &volume::create::COMMAND,
     &volume::inspect::COMMAND,
     &volume::ls::COMMAND,

@@ -1,6 +1,7 @@
 //! How things are shown: tables, Go templates, sizes, times, and a pull's progress.
 
 mod listing;
+mod note;
 mod progress;
 pub(crate) mod shape;
 mod table;
@@ -9,6 +10,7 @@ mod times;
 mod units;
 
 pub(crate) use listing::{Listing, by_label};
+pub(crate) use note::{Note, note};
 pub(crate) use progress::Display;
 pub(crate) use table::table_of;
 pub(crate) use template::{Template, from_json, indented};

@@ -15,6 +15,8 @@ struct Message {
     stream: String,
     progress_detail: Option<Detail>,
     error_detail: Option<ErrorDetail>,
+    /// For programs, not for eyes.
+    aux: Option<serde::de::IgnoredAny>,
     error: String,
 }
 
@@ -100,6 +102,9 @@ impl Display {
         }
         if !message.error.is_empty() {
             return Some(message.error.clone());
+        }
+        if message.aux.is_some() {
+            return None;
         }
         // Nobody left to show it to is no reason to stop.
         self.write(message).ok();

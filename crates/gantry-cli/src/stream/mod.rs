@@ -15,4 +15,4 @@ pub(crate) use descriptor::Output;
 pub(crate) use keys::DetachKeys;
 pub(crate) use session::{End, FrameSink, Plan, Session, follow_size, forward_signals};
 pub(crate) use signals::Signals;
-pub(crate) use terminal::{RawMode, columns, is_terminal, size};
+pub(crate) use terminal::{NoEcho, RawMode, columns, is_terminal, size};

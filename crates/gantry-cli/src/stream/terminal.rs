@@ -1,7 +1,9 @@
 //! Our terminal: its size, and raw mode that ends with whatever ends us.
 
 use rustix::stdio::{stdin, stdout};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr,
+};
 
 /// Whether stdin or stdout is a terminal.
 pub(crate) fn is_terminal(fd: impl std::os::fd::AsFd) -> bool {
@@ -35,6 +37,29 @@ impl RawMode {
 }
 
 impl Drop for RawMode {
+    fn drop(&mut self) {
+        // There is nobody left to tell if the terminal has gone.
+        tcsetattr(stdin(), OptionalActions::Now, &self.before).ok();
+    }
+}
+
+/// Nothing that is typed shows while this lives. Dropping it restores what was.
+#[must_use]
+pub(crate) struct NoEcho {
+    before: Termios,
+}
+
+impl NoEcho {
+    pub(crate) fn enter() -> std::io::Result<NoEcho> {
+        let before = tcgetattr(stdin())?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(stdin(), OptionalActions::Now, &silent)?;
+        Ok(NoEcho { before })
+    }
+}
+
+impl Drop for NoEcho {
     fn drop(&mut self) {
         // There is nobody left to tell if the terminal has gone.
         tcsetattr(stdin(), OptionalActions::Now, &self.before).ok();

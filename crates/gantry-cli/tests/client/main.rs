@@ -8,6 +8,7 @@
 mod daemon;
 mod flow;
 mod recorded;
+mod registry;
 mod terminal;
 mod texts;
 

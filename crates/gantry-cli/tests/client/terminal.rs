@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,13 +15,13 @@ use super::client;
 use super::daemon::{Daemon, Request, json, upgrade, wait};
 
 /// Our end of a terminal, and the child's.
-struct Terminal {
-    ours: OwnedFd,
-    theirs: File,
+pub(crate) struct Terminal {
+    pub(crate) ours: OwnedFd,
+    pub(crate) theirs: File,
 }
 
 impl Terminal {
-    fn new() -> Terminal {
+    pub(crate) fn new() -> Terminal {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&ours).unwrap();
         unlockpt(&ours).unwrap();
@@ -41,7 +41,7 @@ impl Terminal {
     }
 
     /// Lines are edited and echoed: how a shell needs it.
-    fn is_cooked(&self) -> bool {
+    pub(crate) fn is_cooked(&self) -> bool {
         let modes = tcgetattr(&self.theirs).unwrap().local_modes;
         modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
     }
@@ -54,17 +54,19 @@ impl Terminal {
         }
     }
 
-    fn type_in(&self, bytes: &[u8]) {
+    pub(crate) fn type_in(&self, bytes: &[u8]) {
         File::from(self.ours.as_fd().try_clone_to_owned().unwrap())
             .write_all(bytes)
             .unwrap();
     }
 
     fn spawn(&self, host: &str, args: &[&str]) -> Child {
+        self.start(client(host).args(args))
+    }
+
+    pub(crate) fn start(&self, command: &mut Command) -> Child {
         let end = || Stdio::from(self.theirs.try_clone().unwrap());
-        let mut command = client(host);
         command
-            .args(args)
             .stdin(end())
             .stdout(end())
             .stderr(end())

@@ -54,9 +54,9 @@ fn mistakes_are_told_as_docker_tells_them() {
         "gantry: unknown command: gantry foo\n\nRun 'gantry --help' for more information",
     );
     fails(
-        &["push", "x"],
+        &["swarm", "x"],
         1,
-        "gantry: 'push' is not a gantry command.\nSee 'gantry --help'",
+        "gantry: 'swarm' is not a gantry command.\nSee 'gantry --help'",
     );
     fails(
         &["container", "foo"],

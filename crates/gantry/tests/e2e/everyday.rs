@@ -11,7 +11,7 @@ use std::time::Duration;
 const COMMANDS: &str = include_str!("everyday.txt");
 
 /// A line's words: blanks divide, quotes of either kind hold together.
-fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let (mut word, mut quote, mut within) = (String::new(), None, false);
     for letter in line.chars() {
@@ -36,10 +36,10 @@ fn words(line: &str) -> Vec<String> {
 }
 
 /// Takes out what differs from one run to the next, and the names of the two programs.
-struct Normal(Vec<(Regex, &'static str)>);
+pub(crate) struct Normal(Vec<(Regex, &'static str)>);
 
 impl Normal {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let rules = [
             (r"\b[0-9a-f]{64}\b", "ID64"),
             (r"\b[0-9a-f]{12}\b", "ID12"),
@@ -72,7 +72,7 @@ impl Normal {
         )
     }
 
-    fn of(&self, text: &str) -> String {
+    pub(crate) fn of(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (from, to) in &self.0 {
             text = from.replace_all(&text, *to).into_owned();

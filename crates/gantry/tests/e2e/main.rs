@@ -6,7 +6,6 @@
     reason = "a panic is how a test fails, also in what its tests share"
 )]
 
-mod archives;
 mod bad_input;
 mod conformance;
 mod daemon;
@@ -26,6 +25,7 @@ mod processes;
 mod pull;
 mod push;
 mod recovery;
+mod registries;
 mod rmi;
 mod rootfs;
 mod run;

@@ -2,6 +2,8 @@
 
 use gantry_oci::Reference;
 
+use super::load::show;
+use super::trust::Untrusted;
 use crate::client::{Client, talk};
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
@@ -23,7 +25,7 @@ flags! {
         /// Download all tagged images in the repository
         all_tags: bool = "all-tags" short "a";
         /// Skip image verification
-        disable_content_trust: bool = "disable-content-trust" default "true";
+        disable_content_trust: Untrusted = "disable-content-trust" default "true";
         /// Set platform if server is multi-platform capable
         platform: Option<String> = "platform";
         /// Suppress verbose output
@@ -60,42 +62,27 @@ impl Progress {
 fn run(cx: &Cx) -> Outcome {
     let mut flags = PullFlags::default();
     let args = cx.read(&COMMAND, &mut [&mut flags])?;
-    let name = Reference::parse(&args[0]).map_err(|error| Failure::new(error.to_string()))?;
-    if flags.all_tags {
-        return Err(Failure::new(
-            "--all-tags is not supported: pull the tags that you need, one by one",
-        ));
-    }
+    let mut name = Reference::parse(&args[0]).map_err(|error| Failure::new(error.to_string()))?;
     let plain = name.tag.is_none() && name.digest.is_none();
-    if plain && !flags.quiet {
-        cx.print("Using default tag: latest\n")?;
+    if flags.all_tags && !plain {
+        return Err(Failure::new("tag can't be used with --all-tags/-a"));
     }
-    let name = name.or_latest();
+    if plain && !flags.all_tags {
+        name = name.or_latest();
+        if !flags.quiet {
+            cx.print("Using default tag: latest\n")?;
+        }
+    }
+    flags.disable_content_trust.check()?;
     let progress = if flags.quiet {
         Progress::None
     } else {
         Progress::Stdout
     };
     talk(cx, async |client| {
-        pull(
-            cx,
-            &client,
-            &name.familiar(),
-            flags.platform.as_deref(),
-            progress,
-        )
-        .await?;
-        let tag = name
-            .tag
-            .as_deref()
-            .map(|tag| format!(":{tag}"))
-            .unwrap_or_default();
-        let digest = name
-            .digest
-            .as_ref()
-            .map(|digest| format!("@{digest}"))
-            .unwrap_or_default();
-        cx.print(&format!("{}{tag}{digest}\n", name.name()))?;
+        let platform = flags.platform.as_deref();
+        fetch(cx, &client, &name, platform, progress).await?;
+        cx.print(&format!("{name}\n"))?;
         Ok(0)
     })
 }
@@ -111,10 +98,22 @@ pub(crate) async fn pull(
     let name = Reference::parse(image)
         .map_err(|error| Failure::new(error.to_string()))?
         .or_latest();
+    fetch(cx, client, &name, platform, progress).await
+}
+
+/// Pulls what a name stands for: without a tag, all that there are.
+async fn fetch(
+    cx: &Cx,
+    client: &Client,
+    name: &Reference,
+    platform: Option<&str>,
+    progress: Progress,
+) -> Result<(), Failure> {
     let auth = cx.config().registry_auth(&name.domain);
+    let auth = auth.map_err(Failure::new)?;
     let digest = name.digest.as_ref().map(ToString::to_string);
     let tag = digest.as_deref().or(name.tag.as_deref());
-    let mut answer = client
+    let answer = client
         .post("/images/create")
         .query("fromImage", &name.name())
         .query_if("platform", platform)
@@ -122,12 +121,5 @@ pub(crate) async fn pull(
         .header("x-registry-auth", auth)
         .send()
         .await?;
-    let mut display = progress.display();
-    while let Some(bytes) = answer.chunk().await? {
-        // COMPAT: Docker's client names the daemon for an error of the stream, too.
-        display
-            .feed(&bytes)
-            .map_err(|error| Failure::new(format!("Error response from daemon: {error}")))?;
-    }
-    Ok(())
+    show(answer, progress.display()).await
 }
