@@ -24,6 +24,7 @@ mod network;
 mod processes;
 mod pull;
 mod push;
+mod reclaim;
 mod recovery;
 mod registries;
 mod rmi;
