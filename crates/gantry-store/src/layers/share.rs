@@ -244,12 +244,11 @@ impl<'a> Sharer<'a> {
     }
 
     fn link(&self, place: &Path, dir: &OwnedFd, name: &OsStr, size: u64) -> io::Result<bool> {
-        match std::fs::hard_link(place, &self.beside) {
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::NOENT | Errno::MLINK) => return Ok(false),
-                _ => return Err(error),
-            },
-            Ok(()) => {}
+        if let Err(error) = std::fs::hard_link(place, &self.beside) {
+            return match Errno::from_io_error(&error) {
+                Some(Errno::NOENT | Errno::MLINK) => Ok(false),
+                _ => Err(error),
+            };
         }
         let known = statat(CWD, &self.beside, AtFlags::SYMLINK_NOFOLLOW)?;
         if known.st_size.unsigned_abs() != size {
