@@ -3,20 +3,42 @@
 use crate::{RegistryError, challenge, words};
 use bytes::{Bytes, BytesMut};
 use gantry_oci::Reference;
-use reqwest::header::{HeaderMap, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Response, StatusCode};
+use std::time::Duration;
 
 /// Largest refusal that is read, bytes.
 const LARGEST_REFUSAL: usize = 64 << 10;
 /// Characters of a text without form that are shown.
 const LONGEST_TEXT: usize = 300;
 
-/// Reads an answer's body, up to `limit` bytes.
+/// How long the whole body of a document may take; an extension of the answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience(pub(crate) Duration);
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(Duration::from_secs(120))
+    }
+}
+
+/// Reads an answer's body, up to `limit` bytes, and not for ever.
 pub(crate) async fn body(
     url: &str,
-    mut response: Response,
+    response: Response,
     limit: usize,
 ) -> Result<Bytes, RegistryError> {
+    let Patience(patience) = response.extensions().get().copied().unwrap_or_default();
+    let read = tokio::time::timeout(patience, read(url, response, limit));
+    read.await.unwrap_or_else(|_| {
+        Err(RegistryError::Protocol(format!(
+            "Get {url:?}: the answer did not end within {} s",
+            patience.as_secs_f32()
+        )))
+    })
+}
+
+async fn read(url: &str, mut response: Response, limit: usize) -> Result<Bytes, RegistryError> {
     let mut bytes = BytesMut::new();
     loop {
         let chunk = match response.chunk().await {
@@ -121,19 +143,20 @@ struct Single {
 }
 
 impl Refusal {
-    /// A registry that wants a name and a password, where none are known.
-    pub(crate) fn no_credentials() -> Self {
+    /// What no registry said: why a request cannot be answered.
+    pub(crate) fn of(url: String, message: String) -> Self {
         Self {
-            url: String::new(),
+            url,
             status: StatusCode::UNAUTHORIZED,
             code: String::new(),
-            message: "no basic auth credentials".to_owned(),
+            message,
         }
     }
 
     /// Reads what the registry says.
     pub(crate) async fn read(response: Response) -> Self {
         let (url, status) = (response.url().to_string(), response.status());
+        let to = response.headers().get(LOCATION).cloned();
         let (said, limits) = (bearer_error(response.headers()), limits(response.headers()));
         let bytes = body(&url, response, LARGEST_REFUSAL).await;
         let bytes = bytes.unwrap_or_default();
@@ -141,6 +164,11 @@ impl Refusal {
             Some(said) => said,
             None => first(status, &bytes),
         };
+        if let Some(location) = to
+            && status.is_redirection()
+        {
+            message = format!("a redirect to {location:?} is not followed");
+        }
         if code.is_empty() && status == StatusCode::NOT_FOUND && url.contains("/manifests/") {
             (code, message) = ("MANIFEST_UNKNOWN".into(), "manifest unknown".into());
         }

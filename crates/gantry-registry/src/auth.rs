@@ -109,8 +109,12 @@ impl Host {
         let (granted, lifetime) = match challenge {
             Challenge::Basic => {
                 let given = credentials.filter(|c| !c.username.is_empty());
-                let given =
-                    given.ok_or_else(|| Unanswered::Ungranted(Refusal::no_credentials()))?;
+                let given = given.ok_or_else(|| {
+                    Unanswered::Ungranted(Refusal::of(
+                        String::new(),
+                        "no basic auth credentials".to_owned(),
+                    ))
+                })?;
                 let granted = Granted::Basic {
                     username: given.username.clone(),
                     password: given.password.clone(),
@@ -145,7 +149,11 @@ impl Host {
         scopes: &[&str],
         credentials: Option<&Credentials>,
     ) -> Result<(Granted, Option<Duration>), Unanswered> {
-        let url = self.realm(realm)?;
+        // No other try would end better.
+        let no = |why: RegistryError| Refusal::of(String::new(), why.to_string());
+        let url = self
+            .realm(realm)
+            .map_err(|why| Unanswered::Ungranted(no(why)))?;
         let method = match credentials {
             Some(given) if !given.identity_token.is_empty() => "Post",
             _ => "Get",
@@ -153,6 +161,10 @@ impl Host {
         let request = self.token_request(url.clone(), service, scopes, credentials)?;
         let response = match request.send().await {
             Ok(response) => response,
+            Err(error) if error.is_redirect() => {
+                let text = words::failure(method, url.as_str(), &error).await;
+                return Err(Unanswered::Ungranted(Refusal::of(String::new(), text)));
+            }
             Err(error) => {
                 let text = words::failure(method, url.as_str(), &error).await;
                 return Err(RegistryError::Unreachable(text).into());

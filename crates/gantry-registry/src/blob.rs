@@ -10,7 +10,10 @@ use gantry_oci::Reference;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderValue, RANGE};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+/// What a connection brings at least while it may be silent (`idle_timeout`), bytes; less is as good as nothing.
+const LEAST: u64 = 1024;
 /// Failures that are taken for one blob, as a multiple of those in a row.
 const IN_ALL: u32 = 4;
 
@@ -30,6 +33,11 @@ struct Download {
     /// Bytes that the present answer repeats.
     skip: u64,
     pieces: Option<Pieces>,
+    /// How long was waited, and how many bytes came meanwhile; looked at, it begins anew.
+    waited: Duration,
+    came: u64,
+    /// Whether the present connection brings next to nothing.
+    slow: bool,
     in_a_row: u32,
     in_all: u32,
 }
@@ -57,6 +65,9 @@ pub(crate) async fn stream(
         offset: wanted.offset,
         skip: 0,
         pieces: None,
+        waited: Duration::ZERO,
+        came: 0,
+        slow: false,
         in_a_row: 0,
         in_all: 0,
     };
@@ -94,6 +105,7 @@ impl Download {
             StatusCode::PARTIAL_CONTENT => 0,
             _ => self.offset,
         };
+        (self.waited, self.came) = (Duration::ZERO, 0);
         self.pieces = Some(response.bytes_stream().boxed());
         Ok(())
     }
@@ -126,17 +138,30 @@ impl Download {
                     }
                     continue;
                 }
-                Some(pieces) => match tokio::time::timeout(idle, pieces.next()).await {
-                    Ok(Some(Ok(piece))) => match self.take(piece)? {
-                        Some(piece) => return Ok(Some(piece)),
-                        None => continue,
-                    },
-                    Ok(None) if self.offset == self.layer.size => return Ok(None),
-                    Ok(None) => "unexpected EOF".to_owned(),
-                    Ok(Some(Err(error))) if error.is_timeout() => self.silence(idle),
-                    Ok(Some(Err(error))) => words::failure("Get", &self.url(), &error).await,
-                    Err(_) => self.silence(idle),
-                },
+                Some(_) if std::mem::take(&mut self.slow) => self.silence(idle),
+                Some(pieces) => {
+                    let began = Instant::now();
+                    let next = tokio::time::timeout(idle, pieces.next()).await;
+                    self.waited += began.elapsed();
+                    match next {
+                        Ok(Some(Ok(piece))) => {
+                            self.came += piece.len() as u64;
+                            let piece = self.take(piece)?;
+                            if self.is_slow(idle) {
+                                self.slow = true;
+                            }
+                            match piece {
+                                Some(piece) => return Ok(Some(piece)),
+                                None => continue,
+                            }
+                        }
+                        Ok(None) if self.offset == self.layer.size => return Ok(None),
+                        Ok(None) => "unexpected EOF".to_owned(),
+                        Ok(Some(Err(error))) if error.is_timeout() => self.silence(idle),
+                        Ok(Some(Err(error))) => words::failure("Get", &self.url(), &error).await,
+                        Err(_) => self.silence(idle),
+                    }
+                }
             };
             self.pieces = None;
             self.again(RegistryError::Protocol(failure)).await?;
@@ -162,6 +187,16 @@ impl Download {
         Ok(Some(piece))
     }
 
+    /// Whether too little came for the time that was waited.
+    fn is_slow(&mut self, idle: Duration) -> bool {
+        if self.waited < idle || self.offset == self.layer.size {
+            return false;
+        }
+        let slow = self.came < LEAST;
+        (self.waited, self.came) = (Duration::ZERO, 0);
+        slow
+    }
+
     /// Waits for the next try, or gives up.
     async fn again(&mut self, failure: RegistryError) -> Result<(), RegistryError> {
         self.in_a_row += 1;
@@ -179,9 +214,9 @@ impl Download {
         Ok(())
     }
 
-    fn silence(&self, idle: std::time::Duration) -> String {
+    fn silence(&self, idle: Duration) -> String {
         format!(
-            "the registry sent nothing for {} s in the middle of {}",
+            "the registry sent nothing or next to nothing for {} s in the middle of {}",
             idle.as_secs_f32(),
             self.layer.digest
         )

@@ -1,6 +1,6 @@
 //! One registry: how it is spoken to, and a request that brings its own authorization.
 
-use crate::answer::{Refusal, Unanswered};
+use crate::answer::{Patience, Refusal, Unanswered};
 use crate::auth::{Granted, Tokens};
 use crate::upload::Part;
 use crate::{Credentials, RegistryError, RegistryOptions, challenge, redirect, tls, words};
@@ -233,7 +233,7 @@ impl Host {
         request: &Request<'_>,
         url: &str,
         granted: Option<&Granted>,
-    ) -> Result<Response, RegistryError> {
+    ) -> Result<Response, Unanswered> {
         let client = match request.patient {
             true => &self.sender,
             false => &self.client,
@@ -255,16 +255,24 @@ impl Host {
             builder = builder.header(AUTHORIZATION, value);
         }
         match builder.send().await {
-            Ok(response) => Ok(response),
+            Ok(mut response) => {
+                let patience = Patience(self.options.document_timeout);
+                response.extensions_mut().insert(patience);
+                Ok(response)
+            }
             Err(error) => {
                 let method = words::method(&request.method);
                 let text = words::failure(&method, url, &error).await;
                 // The next try finds out anew whether and how the registry is there.
                 *self.lock_chosen() = None;
-                Err(if error.is_connect() {
-                    RegistryError::Unreachable(text)
+                Err(if error.is_redirect() {
+                    // No other try would end better.
+                    let text = words::innermost(&error);
+                    Unanswered::Refused(Refusal::of(url.to_owned(), text))
+                } else if error.is_connect() {
+                    RegistryError::Unreachable(text).into()
                 } else {
-                    RegistryError::Protocol(text)
+                    RegistryError::Protocol(text).into()
                 })
             }
         }

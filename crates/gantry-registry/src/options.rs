@@ -22,6 +22,8 @@ pub struct RegistryOptions {
     pub connect_timeout: Duration,
     /// How long a registry may be silent in the middle of an answer.
     pub idle_timeout: Duration,
+    /// How long a manifest, a configuration or a list may take to come.
+    pub document_timeout: Duration,
     /// How long a registry may think about a blob that it has been sent.
     pub commit_timeout: Duration,
     /// Wait before the first new try; each further one in a row waits twice as long.
@@ -39,6 +41,7 @@ impl Default for RegistryOptions {
             certificate_folder: Some(PathBuf::from("/etc/docker/certs.d")),
             connect_timeout: Duration::from_secs(8),
             idle_timeout: Duration::from_secs(30),
+            document_timeout: Duration::from_secs(120),
             commit_timeout: Duration::from_secs(600),
             pause: Duration::from_millis(500),
             attempts: 5,

@@ -130,7 +130,8 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     None
 }
 
-fn innermost(error: &dyn Error) -> String {
+/// The last word of an error.
+pub(crate) fn innermost(error: &dyn Error) -> String {
     let mut last = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {

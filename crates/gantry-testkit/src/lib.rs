@@ -19,6 +19,7 @@ mod kernel;
 mod machine;
 mod registry;
 mod rootfs;
+mod tokens;
 mod wire;
 
 pub use client::{Ran, ran};
@@ -28,6 +29,7 @@ pub use http::{Answer, Hijacked, call, hijack, read_frames};
 pub use machine::Machine;
 pub use registry::Registry;
 pub use rootfs::{busybox_tar, cache, debian_tar};
+pub use tokens::TokenServer;
 pub use wire::Wire;
 
 use std::time::{Duration, Instant};

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::client::ran;
+use crate::tokens::TokenServer;
 use crate::until;
 
 /// `me:secret`, as htpasswd (1) writes it with `-B`.
@@ -96,6 +97,13 @@ impl Registry {
             file.display()
         );
         Self::start_with(folder, "", &auth)
+    }
+
+    /// Starts one that lets in whom a token server lets in.
+    pub fn start_with_tokens(folder: &Path) -> (Self, TokenServer) {
+        let tokens = TokenServer::start(folder);
+        let registry = Self::start_with(folder, "", &tokens.settings());
+        (registry, tokens)
     }
 
     /// `127.0.0.1:PORT`

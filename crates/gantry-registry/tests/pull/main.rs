@@ -2,7 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 mod debian;
+mod elsewhere;
 mod hostile;
+mod limits;
+mod mirrors;
 mod push;
 mod server;
 mod tls;

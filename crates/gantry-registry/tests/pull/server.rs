@@ -31,6 +31,8 @@ impl Head {
 pub(crate) struct Answer {
     pub(crate) bytes: Vec<u8>,
     pub(crate) hang: bool,
+    /// What goes on after the bytes without end, and the pause before each time.
+    pub(crate) endless: Option<(Vec<u8>, Duration)>,
 }
 
 impl Answer {
@@ -47,7 +49,20 @@ impl Answer {
         head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
         let mut bytes = head.into_bytes();
         bytes.extend_from_slice(&body[..count]);
-        Self { bytes, hang: false }
+        Self {
+            bytes,
+            hang: false,
+            endless: None,
+        }
+    }
+
+    /// A body that never ends.
+    pub(crate) fn endless(piece: &[u8], pause: Duration) -> Self {
+        Self {
+            bytes: b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec(),
+            hang: false,
+            endless: Some((piece.to_vec(), pause)),
+        }
     }
 
     pub(crate) fn ok(body: &[u8]) -> Self {
@@ -139,6 +154,10 @@ pub(crate) async fn serve(
     let answer = script(&head);
     stream.write_all(&answer.bytes).await?;
     stream.flush().await?;
+    while let Some((piece, pause)) = &answer.endless {
+        tokio::time::sleep(*pause).await;
+        stream.write_all(piece).await?;
+    }
     if answer.hang {
         tokio::time::sleep(Duration::from_secs(60)).await;
     }
@@ -151,6 +170,7 @@ pub(crate) fn registry() -> Registry {
         certificate_folder: None,
         idle_timeout: Duration::from_millis(300),
         connect_timeout: Duration::from_secs(2),
+        document_timeout: Duration::from_secs(2),
         pause: Duration::from_millis(50),
         proxies: Default::default(),
         ..RegistryOptions::default()

@@ -33,6 +33,7 @@ mod run;
 mod states;
 mod streams;
 mod survival;
+mod tokens;
 mod traps;
 mod usage;
 mod volumes;

@@ -22,7 +22,7 @@ fn push(engine: &Engine, repository: &str, tag: &str) -> Vec<Value> {
         .collect()
 }
 
-fn statuses(lines: &[Value]) -> Vec<String> {
+pub(crate) fn statuses(lines: &[Value]) -> Vec<String> {
     let text = |line: &Value| line["status"].as_str().map(str::to_owned);
     lines.iter().filter_map(text).collect()
 }
