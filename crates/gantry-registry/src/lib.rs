@@ -14,6 +14,7 @@ mod blob;
 mod challenge;
 mod document;
 mod error;
+mod fetch;
 mod host;
 mod inspect;
 mod login;
@@ -28,6 +29,7 @@ mod upload;
 mod words;
 
 pub use error::RegistryError;
+pub use fetch::Fetched;
 pub use inspect::{Document, Inspection};
 pub use options::{Insecure, RegistryOptions, insecure, mirror};
 pub use proxy::{Proxies, masked};

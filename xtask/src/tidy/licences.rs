@@ -19,6 +19,7 @@ const ALLOWED: &[&str] = &[
     "Unicode-3.0",
     "Unlicense",
     "Zlib",
+    "bzip2-1.0.6",
 ];
 
 pub(crate) fn check(metadata: &Metadata, root: &Path) -> Result<Vec<String>> {

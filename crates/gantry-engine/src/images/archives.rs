@@ -1,13 +1,15 @@
 //! `import`, `load` and `save`: images as files.
 
 use super::names::new_name;
-use super::{Archive, Images, ImportRequest, ProgressSender, changes};
+use super::report::line;
+use super::{Archive, Images, ImportRequest, ProgressSender, changes, resolve};
 use crate::error::{Error, Result};
 use bytes::Bytes;
-use gantry_api::progress::{Progress, ProgressDetail};
+use gantry_api::progress::Progress;
 use gantry_oci::config::ImageConfig;
+use gantry_oci::manifest::Platform;
 use gantry_oci::{Digest, Reference};
-use gantry_store::archive;
+use gantry_store::archive::{self, LoadOptions};
 use jiff::Timestamp;
 use std::io::{self, Write};
 use tokio::sync::mpsc;
@@ -17,24 +19,15 @@ const PIECE: usize = 64 << 10;
 
 /// The machine's platform, or the one asked for (`os/arch[/variant]`).
 pub(super) fn platform(text: &str) -> Result<(String, String, String)> {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let mut parts = text.split('/').map(str::to_owned);
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(os), None, ..) if os.is_empty() => {
-            Ok(("linux".to_owned(), architecture.to_owned(), String::new()))
-        }
-        (Some(os), None, ..) if os == "linux" => Ok((os, architecture.to_owned(), String::new())),
-        (Some(os), Some(architecture), variant, None) if os == "linux" => {
-            Ok((os, architecture, variant.unwrap_or_default()))
-        }
-        _ => Err(Error::invalid(format!(
-            "{text:?}: unknown operating system or architecture: invalid argument"
-        ))),
+    let platform = resolve::platform(text)?.unwrap_or_else(Platform::of_machine);
+    if platform.os != "linux" {
+        return Err(Error::invalid(format!(
+            "operating system is not supported: {}",
+            platform.os
+        )));
     }
+    let variant = platform.variant.unwrap_or_default();
+    Ok((platform.os, platform.architecture, variant))
 }
 
 /// What an import asks for, checked before the archive is read.
@@ -52,15 +45,15 @@ impl Import {
             repository => Some(new_name(repository, &request.tag)?),
         };
         let comment = match request.message.as_str() {
-            "" => "Imported from -",
-            message => message,
+            "" => format!("Imported from {}", request.source),
+            message => message.to_owned(),
         };
         let mut config = ImageConfig {
             architecture,
             variant,
             os,
             created: Some(Timestamp::now().to_string()),
-            comment: comment.to_owned(),
+            comment,
             ..ImageConfig::default()
         };
         for change in &request.changes {
@@ -90,22 +83,21 @@ impl Images {
     pub(super) fn load_blocking(
         &self,
         mut archive: Archive,
+        platform: Option<&Platform>,
         quiet: bool,
         progress: &ProgressSender,
     ) -> Result<()> {
-        let tell = |layer: &str, bytes: u64| {
+        let tell = |layer: &str, current: u64, total: u64| {
             if !quiet {
                 // Nobody is held up for progress that is not read.
-                let _ = progress.try_send(Progress {
-                    progress_detail: Some(ProgressDetail {
-                        current: bytes,
-                        total: 0,
-                    }),
-                    ..Progress::of(layer, "Loading layer")
-                });
+                let _ = progress.try_send(line(layer, "Loading layer", current, total));
             }
         };
-        let loaded = match archive::load(&self.context.store, &mut archive, &tell) {
+        let options = LoadOptions {
+            platform,
+            progress: &tell,
+        };
+        let loaded = match archive::load_with(&self.context.store, &mut archive, &options) {
             Ok(loaded) => loaded,
             Err(error) => {
                 let error = Error::from(error);
@@ -116,6 +108,12 @@ impl Images {
         };
         for image in loaded {
             self.tell_of(&image.id, "load")?;
+            for (name, before) in &image.taken {
+                let _ = progress.blocking_send(Progress::stream(format!(
+                    "The image {} already exists, renaming the old one with ID {before} to empty string\n",
+                    name.familiar()
+                )));
+            }
             let lines = match image.tags.as_slice() {
                 [] => vec![format!("Loaded image ID: {}\n", image.id)],
                 tags => {
@@ -140,56 +138,90 @@ impl Images {
     }
 
     /// The images of some names, each with the names that the archive is to have for it.
-    pub(super) fn to_save(&self, names: &[String]) -> Result<Vec<(Digest, Vec<Reference>)>> {
+    pub(super) fn to_save(
+        &self,
+        names: &[String],
+        platform: Option<&Platform>,
+    ) -> Result<Vec<(Digest, Vec<Reference>)>> {
         if names.is_empty() {
             return Err(Error::invalid("no image is named"));
         }
         let mut images: Vec<(Digest, Vec<Reference>)> = Vec::new();
         for name in names {
-            for (id, references) in self.named_for_save(name)? {
-                match images.iter_mut().find(|(other, _)| *other == id) {
-                    None => images.push((id, references)),
-                    Some((_, known)) => {
-                        for reference in references {
-                            if !known.contains(&reference) {
-                                known.push(reference);
-                            }
-                        }
-                    }
-                }
+            for (id, reference) in self.named_for_save(name, platform)? {
+                let at = images.iter().position(|(other, _)| *other == id);
+                let at = at.unwrap_or_else(|| {
+                    images.push((id, Vec::new()));
+                    images.len() - 1
+                });
+                let known = &mut images[at].1;
+                known.extend(reference.filter(|reference| !known.contains(reference)));
             }
         }
         Ok(images)
     }
 
-    /// A bare name stands for all its tags, a reference for itself, an ID for the image without names.
-    fn named_for_save(&self, name: &str) -> Result<Vec<(Digest, Vec<Reference>)>> {
-        // COMPAT: other requests complete the name with its tag here.
-        let missing = || Error::not_found(format!("No such image: {name}"));
+    /// A bare name stands for all its tags, a reference for itself, an ID for the image without names; each for all of
+    /// its platforms, or the one that is asked for.
+    fn named_for_save(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<(Digest, Option<Reference>)>> {
         let store = &self.context.store;
         let parsed = Reference::parse(name).ok();
-        if let Some(bare) = parsed
+        let bare = parsed
             .as_ref()
-            .filter(|r| r.tag.is_none() && r.digest.is_none())
-        {
-            let mut found = Vec::new();
-            for image in store.images.all()? {
-                let own = image.tags.iter();
-                let tags: Vec<_> = own
-                    .filter(|tag| tag.name() == bare.name())
-                    .cloned()
-                    .collect();
-                if !tags.is_empty() {
-                    found.push((image.id.clone(), tags));
-                }
+            .filter(|r| r.tag.is_none() && r.digest.is_none());
+        let mut tags: Vec<Reference> = Vec::new();
+        if let Some(bare) = bare {
+            let all = store.images.all()?;
+            let names = all.iter().flat_map(|image| &image.tags);
+            tags.extend(names.filter(|tag| tag.name() == bare.name()).cloned());
+            tags.sort_by_cached_key(ToString::to_string);
+            tags.dedup();
+        }
+        let sets: Vec<_> = match tags.is_empty() {
+            false => tags
+                .into_iter()
+                .map(|tag| (store.images.named(&tag), Some(tag)))
+                .collect(),
+            true => {
+                let found = store.images.find_all(name)?;
+                let ids: Vec<Digest> = found.iter().map(|image| image.id.clone()).collect();
+                let tagged = |r: &Reference| found.iter().any(|image| image.tags.contains(r));
+                vec![(ids, parsed.filter(tagged))]
             }
-            if !found.is_empty() {
-                return Ok(found);
+        };
+        let mut images = Vec::new();
+        for (ids, tag) in sets {
+            for id in self.served(&ids, platform)? {
+                images.push((id, tag.clone()));
             }
         }
-        let image = store.images.find(name)?.ok_or_else(missing)?;
-        let references = parsed.filter(|reference| image.tags.contains(reference));
-        Ok(vec![(image.id.clone(), references.into_iter().collect())])
+        match images.is_empty() {
+            false => Ok(images),
+            // COMPAT: other requests complete the name with its tag here.
+            true => Err(Error::not_found(format!("No such image: {name}"))),
+        }
+    }
+
+    /// Those of a set of images that serve a platform best; an error where none does.
+    fn served(&self, ids: &[Digest], platform: Option<&Platform>) -> Result<Vec<Digest>> {
+        let Some(platform) = platform.filter(|_| !ids.is_empty()) else {
+            return Ok(ids.to_vec());
+        };
+        let mut ranked = Vec::new();
+        for id in ids {
+            let image = self.context.store.images.get(id)?;
+            ranked.extend(image.and_then(|image| Some((platform.rank(&image.platform())?, id))));
+        }
+        match ranked.iter().min_by_key(|(rank, _)| *rank) {
+            Some((_, id)) => Ok(vec![(*id).clone()]),
+            None => Err(Error::system(format!(
+                "no suitable export target found for platform {platform}"
+            ))),
+        }
     }
 
     /// Writes the archive into `pieces`, until it is whole or nobody takes them any more.
@@ -267,6 +299,7 @@ mod tests {
     #[test]
     fn an_import_is_checked_first() {
         let request = |repository: &str, change: &str| ImportRequest {
+            source: "-".to_owned(),
             repository: repository.to_owned(),
             changes: vec![change.to_owned()],
             ..ImportRequest::default()

@@ -6,6 +6,7 @@ mod archives;
 mod builtin;
 mod changes;
 mod commit;
+mod download;
 mod inspect;
 mod list;
 mod names;
@@ -68,9 +69,11 @@ pub struct PushRequest {
     pub auth: Option<AuthConfig>,
 }
 
-/// `POST /images/create?fromSrc=-`
+/// `POST /images/create?fromSrc=`
 #[derive(Debug, Clone, Default)]
 pub struct ImportRequest {
+    /// Where the archive comes from: `-` for the request itself, else a URL.
+    pub source: String,
     /// Name, with or without tag; empty: the image gets none.
     pub repository: String,
     pub tag: String,
@@ -169,25 +172,38 @@ impl Images {
         crate::blocking(move || this.import_blocking(import, archive, &progress)).await?
     }
 
-    /// Loads the images of an archive. `quiet`: no progress but the names.
+    /// The same with an archive that the engine fetches itself. Dropping the future ends the work.
+    pub async fn import_url(
+        self: &Arc<Self>,
+        request: ImportRequest,
+        progress: ProgressSender,
+    ) -> Result<()> {
+        let import = archives::Import::check(&request)?;
+        download::import(self, import, &request.source, progress).await
+    }
+
+    /// Loads the images of an archive, or those for a platform. `quiet`: no progress but the names.
     // COMPAT: an archive that is broken is a line of the stream with status 200, even if it is the first one.
     pub async fn load(
         self: &Arc<Self>,
         archive: Archive,
+        platform: Option<Platform>,
         quiet: bool,
         progress: ProgressSender,
     ) -> Result<()> {
         let this = self.clone();
-        crate::blocking(move || this.load_blocking(archive, quiet, &progress)).await?
+        let load = move || this.load_blocking(archive, platform.as_ref(), quiet, &progress);
+        crate::blocking(load).await?
     }
 
     /// One archive of images, piece by piece. Names that are not there are an error at once.
     pub async fn save(
         self: &Arc<Self>,
         names: Vec<String>,
+        platform: Option<Platform>,
     ) -> Result<BoxStream<'static, io::Result<Bytes>>> {
         let this = self.clone();
-        let images = crate::blocking(move || this.to_save(&names)).await??;
+        let images = crate::blocking(move || this.to_save(&names, platform.as_ref())).await??;
         let (sender, receiver) = mpsc::channel(4);
         let this = self.clone();
         tokio::task::spawn_blocking(move || this.save_blocking(&images, sender));

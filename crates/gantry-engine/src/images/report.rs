@@ -74,14 +74,16 @@ impl<'a> Bar<'a> {
     }
 
     fn line(&self, text: &str, current: u64) -> Progress {
-        Progress {
-            progress_detail: Some(ProgressDetail {
-                current,
-                total: self.total,
-            }),
-            progress: Some(bar(current, self.total)),
-            ..Progress::of(self.id, text)
-        }
+        line(self.id, text, current, self.total)
+    }
+}
+
+/// How far something is.
+pub(super) fn line(id: &str, text: &str, current: u64, total: u64) -> Progress {
+    Progress {
+        progress_detail: Some(ProgressDetail { current, total }),
+        progress: Some(bar(current, total)),
+        ..Progress::of(id, text)
     }
 }
 

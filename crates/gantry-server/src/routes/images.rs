@@ -130,20 +130,18 @@ async fn create(call: Call) -> Result<Response> {
         };
         return progress::respond(lines, async move { images.pull(request, sender).await }).await;
     }
-    let source = text("fromSrc");
-    if source != "-" {
-        // COMPAT: Docker fetches an archive from a URL here; the client can do that and send it.
-        return Err(ApiError::invalid(format!(
-            "cannot import from {source:?}: only an archive in the request (fromSrc=-) is taken"
-        )));
-    }
     let request = ImportRequest {
+        source: text("fromSrc"),
         repository: text("repo"),
         tag: text("tag"),
         message: text("message"),
         changes: call.query.all("changes").map(str::to_owned).collect(),
         platform: text("platform"),
     };
+    if request.source != "-" {
+        let work = async move { images.import_url(request, sender).await };
+        return progress::respond(lines, work).await;
+    }
     let (archive, mut feeder) = upload::start(call.into_stream());
     let work = async move {
         let import = images.import(request, Box::new(archive), sender);
@@ -169,11 +167,12 @@ async fn push(call: Call) -> Result<Response> {
 
 async fn load(call: Call) -> Result<Response> {
     let images = call.state.images.clone();
+    let platform = platform(&call, ApiVersion::new(1, 48), "platform")?;
     let quiet = call.query.truth_or("quiet", true);
     let (sender, lines) = mpsc::channel(LINES);
     let (archive, mut feeder) = upload::start(call.into_stream());
     let work = async move {
-        let load = images.load(Box::new(archive), quiet, sender);
+        let load = images.load(Box::new(archive), platform, quiet, sender);
         let done = feeder.while_working(load).await;
         if done.is_err() {
             feeder.drain().await;
@@ -215,7 +214,8 @@ async fn save(call: Call) -> Result<Response> {
 }
 
 async fn send_archive(call: &Call, names: Vec<String>) -> Result<Response> {
-    let pieces = call.state.images.save(names).await?;
+    let platform = platform(call, ApiVersion::new(1, 48), "platform")?;
+    let pieces = call.state.images.save(names, platform).await?;
     Ok(reply::stream("application/x-tar", pieces))
 }
 

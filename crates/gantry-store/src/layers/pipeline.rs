@@ -269,14 +269,18 @@ fn decode(chunks: FromQueue, mut to: ToQueue, swelling: Swelling) -> io::Result<
     }
 }
 
-/// A decoder of what the first bytes say: gzip (also of several members), zstd, or nothing; and the media type of such a
-/// layer.
+/// Memory that an xz stream may ask for, KiB: what `xz -9` makes takes 65 MiB.
+// COMPAT: Docker starts the host's xz, which takes what it is asked for.
+const MOST_XZ_MEMORY: u32 = 100 << 10;
+
+/// A decoder of what the first bytes say: gzip, bzip2 or xz (also of several members), zstd, or nothing; and the media
+/// type of such a layer.
 pub(super) fn decoder<'a>(
     reader: impl BufRead + Send + 'a,
     swelling: Swelling,
 ) -> io::Result<(Box<dyn Read + Send + 'a>, &'static str)> {
     let (mut reader, taken) = Counted::new(reader);
-    let mut magic = [0_u8; 4];
+    let mut magic = [0_u8; gantry_oci::media_type::MAGIC];
     let mut n = 0;
     while n < magic.len() {
         match reader.read(&mut magic[n..])? {
@@ -293,6 +297,14 @@ pub(super) fn decoder<'a>(
         }
         gantry_oci::media_type::OCI_LAYER_ZSTD => {
             let decoder = zstd::stream::read::Decoder::with_buffer(whole)?;
+            Box::new(Bounded::new(decoder, taken, swelling))
+        }
+        gantry_oci::media_type::LAYER_BZIP2 => {
+            let decoder = bzip2::bufread::MultiBzDecoder::new(whole);
+            Box::new(Bounded::new(decoder, taken, swelling))
+        }
+        gantry_oci::media_type::LAYER_XZ => {
+            let decoder = lzma_rust2::XzReader::new_mem_limit(whole, true, MOST_XZ_MEMORY);
             Box::new(Bounded::new(decoder, taken, swelling))
         }
         _ => Box::new(whole),

@@ -94,6 +94,7 @@ fn store_options(settings: &Settings) -> gantry_engine::StoreOptions {
     let mut options = gantry_engine::StoreOptions {
         storage_driver: settings.storage_driver.clone(),
         keep_blobs: settings.keep_blobs,
+        dedupe: settings.dedupe,
         ..gantry_engine::StoreOptions::default()
     };
     if let Some(ratio) = settings.max_unpack_ratio {

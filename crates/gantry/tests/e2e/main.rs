@@ -6,6 +6,7 @@
     reason = "a panic is how a test fails, also in what its tests share"
 )]
 
+mod archives;
 mod bad_input;
 mod conformance;
 mod daemon;

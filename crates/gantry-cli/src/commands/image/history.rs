@@ -100,8 +100,8 @@ fn row(step: &Step, flags: &HistoryFlags) -> Vec<Value> {
 fn run(cx: &Cx) -> Outcome {
     let mut flags = HistoryFlags::default();
     let args = cx.read(&COMMAND, &mut [&mut flags])?;
+    let platform = platform_json(flags.platform.as_deref())?;
     talk(cx, async |client| {
-        let platform = flags.platform.as_deref().map(platform_json);
         let call = client.get(format!("/images/{}/history", encode(&args[0])));
         let steps: Vec<Step> = call
             .query_if("platform", platform.as_deref())

@@ -8,6 +8,7 @@ use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
 use crate::flags::flags;
 use crate::format::Display;
+use gantry_oci::manifest::Platform;
 
 pub(crate) const COMMAND: Command = Command {
     names: &["image load", "load"],
@@ -53,15 +54,13 @@ pub(super) async fn show(mut answer: Answer<'_>, mut display: Display) -> Result
 }
 
 /// `os/arch/variant` as the API takes it.
-pub(super) fn platform_json(text: &str) -> String {
-    let mut parts = text.split('/');
-    let mut fields = serde_json::Map::new();
-    for key in ["os", "architecture", "variant"] {
-        if let Some(part) = parts.next() {
-            fields.insert(key.to_owned(), part.into());
-        }
-    }
-    serde_json::Value::Object(fields).to_string()
+pub(super) fn platform_json(text: Option<&str>) -> Result<Option<String>, Failure> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let platform = Platform::parse(text)
+        .map_err(|error| Failure::new(format!("invalid platform: {error}")))?;
+    Ok(Some(serde_json::json!(platform).to_string()))
 }
 
 fn run(cx: &Cx) -> Outcome {
@@ -72,16 +71,14 @@ fn run(cx: &Cx) -> Outcome {
             "requested load from stdin, but stdin is empty",
         ));
     }
+    let platform = platform_json(flags.platform.as_deref())?;
     let input = open(flags.input.as_deref())?;
     let quiet = flags.quiet || !std::io::stdout().is_terminal();
     talk(cx, async |client| {
         let answer = client
             .post("/images/load")
             .query("quiet", if quiet { "1" } else { "0" })
-            .query_if(
-                "platform",
-                flags.platform.as_deref().map(platform_json).as_deref(),
-            )
+            .query_if("platform", platform.as_deref())
             .send_reader(input)
             .await?;
         show(answer, Display::stdout()).await?;

@@ -48,12 +48,12 @@ fn run(cx: &Cx) -> Outcome {
             )));
         }
     }
+    let platform = platform_json(flags.platform.as_deref())?;
     talk(cx, async |client| {
         let mut call = client.get("/images/get");
         for name in &names {
             call = call.query("names", name);
         }
-        let platform = flags.platform.as_deref().map(platform_json);
         let answer = call
             .query_if("platform", platform.as_deref())
             .send()
