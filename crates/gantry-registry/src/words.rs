@@ -40,11 +40,62 @@ fn tls_reason(error: &rustls::Error) -> String {
             "tls: failed to verify certificate: x509: certificate has expired or is not yet valid"
                 .to_owned()
         }
+        E::InvalidCertificate(C::NotValidForNameContext {
+            expected,
+            presented,
+        }) => other_names(&expected.to_str(), presented),
+        E::AlertReceived(alert) => format!("remote error: tls: {}", alert_words(*alert)),
         E::InvalidCertificate(other) => {
             format!("tls: failed to verify certificate: x509: {other}")
         }
         other => format!("tls: {other}"),
     }
+}
+
+/// A certificate that is somebody else's; `presented` are rustls' names (`DnsName("a.b")`, `IpAddress(127.0.0.1)`).
+fn other_names(expected: &str, presented: &[String]) -> String {
+    let ip = expected.parse::<std::net::IpAddr>().is_ok();
+    let kind = if ip { "IpAddress(" } else { "DnsName(" };
+    let name = |name: &String| {
+        let inner = name.strip_prefix(kind)?.strip_suffix(')')?;
+        Some(inner.trim_matches('"').to_owned())
+    };
+    let names: Vec<String> = presented.iter().filter_map(name).collect();
+    let why = match (names.is_empty(), ip) {
+        (true, true) => format!(
+            "cannot validate certificate for {expected} because it doesn't contain any IP SANs"
+        ),
+        (true, false) => {
+            format!("certificate is not valid for any names, but wanted to match {expected}")
+        }
+        (false, _) => format!(
+            "certificate is valid for {}, not {expected}",
+            names.join(", ")
+        ),
+    };
+    format!("tls: failed to verify certificate: x509: {why}")
+}
+
+/// Go's words for what the other side says when it ends a handshake.
+fn alert_words(alert: rustls::AlertDescription) -> String {
+    use rustls::AlertDescription as A;
+    let known = match alert {
+        A::HandshakeFailure => "handshake failure",
+        A::BadCertificate => "bad certificate",
+        A::UnsupportedCertificate => "unsupported certificate",
+        A::CertificateRevoked => "revoked certificate",
+        A::CertificateExpired => "expired certificate",
+        A::CertificateUnknown => "unknown certificate",
+        A::UnknownCA => "unknown certificate authority",
+        A::AccessDenied => "access denied",
+        A::ProtocolVersion => "protocol version not supported",
+        A::InsufficientSecurity => "insufficient security level",
+        A::InternalError => "internal error",
+        A::UnrecognisedName => "unrecognized name",
+        A::CertificateRequired => "certificate required",
+        other => return format!("{other:?}"),
+    };
+    known.to_owned()
 }
 
 async fn dial_reason(url: &str, error: &reqwest::Error) -> String {
@@ -151,6 +202,32 @@ mod tests {
         assert_eq!(authority("http://127.0.0.1:1/v2/"), ("127.0.0.1", 1));
         assert_eq!(authority("http://[::1]:5000/v2/"), ("[::1]", 5000));
         assert_eq!(authority("http://[::1]/v2/"), ("[::1]", 80));
+    }
+
+    #[test]
+    fn names_of_certificates() {
+        let presented = [
+            "DnsName(\"a.b\")",
+            "DnsName(\"c.d\")",
+            "IpAddress(10.0.0.1)",
+        ];
+        let presented = presented.map(str::to_owned);
+        let words = |expected: &str, presented: &[String]| {
+            let text = other_names(expected, presented);
+            text.rsplit_once("x509: ").unwrap().1.to_owned()
+        };
+        assert_eq!(
+            words("x.y", &presented),
+            "certificate is valid for a.b, c.d, not x.y"
+        );
+        assert_eq!(
+            words("10.0.0.2", &presented),
+            "certificate is valid for 10.0.0.1, not 10.0.0.2"
+        );
+        assert_eq!(
+            words("10.0.0.2", &presented[..1]),
+            "cannot validate certificate for 10.0.0.2 because it doesn't contain any IP SANs"
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use docker::docker_cli;
 pub use engine::{Engine, Options};
 pub use http::{Answer, Hijacked, call, hijack, read_frames};
 pub use machine::Machine;
-pub use registry::Registry;
+pub use registry::{Certificates, Registry};
 pub use rootfs::{busybox_tar, cache, debian_tar};
 pub use tokens::TokenServer;
 pub use wire::Wire;

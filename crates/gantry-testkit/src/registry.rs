@@ -1,5 +1,6 @@
 //! The distribution registry of Debian's package, on a port of its own.
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +12,16 @@ use crate::until;
 
 /// `me:secret`, as htpasswd (1) writes it with `-B`.
 const HTPASSWD: &str = "me:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+
+/// What belongs to a registry with TLS.
+#[derive(Debug)]
+pub struct Certificates {
+    /// The authority that signed all of them, PEM.
+    pub authority: String,
+    /// A client's certificate and key, PEM.
+    pub client: String,
+    pub client_key: String,
+}
 
 /// A registry that serves until it is dropped.
 #[derive(Debug)]
@@ -52,6 +63,45 @@ impl Registry {
             key.display()
         );
         (Self::start_with(folder, &tls, ""), certificate)
+    }
+
+    /// Starts one with a certificate of an authority of its own, for 127.0.0.1 and 0.0.0.0; `clients`: it asks its clients
+    /// for theirs.
+    pub fn start_with_authority(folder: &Path, clients: bool) -> (Self, Certificates) {
+        std::fs::create_dir_all(folder).expect("a folder can be made");
+        let key = KeyPair::generate().expect("a key can be made");
+        let mut authority = params(&[]);
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = authority.self_signed(&key).expect("it signs itself").pem();
+        let issuer = Issuer::new(authority, key);
+        let signed = |names: &[&str]| {
+            let key = KeyPair::generate().expect("a key can be made");
+            let certificate = params(names).signed_by(&key, &issuer);
+            let certificate = certificate.expect("the authority signs").pem();
+            (certificate, key.serialize_pem())
+        };
+        let (certificate, key) = signed(&["127.0.0.1", "0.0.0.0"]);
+        let (client, client_key) = signed(&["client.test"]);
+        let write = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).expect("a file can be written");
+            path.display().to_string()
+        };
+        let mut tls = format!(
+            "  tls:\n    certificate: {}\n    key: {}\n",
+            write("certificate.pem", &certificate),
+            write("key.pem", &key)
+        );
+        if clients {
+            let authority = write("authority.pem", &pem);
+            tls.push_str(&format!("    clientcas:\n      - {authority}\n"));
+        }
+        let certificates = Certificates {
+            authority: pem,
+            client,
+            client_key,
+        };
+        (Self::start_with(folder, &tls, ""), certificates)
     }
 
     /// Starts one with further settings: `http` is put into the section of that name, `more` behind all.
@@ -129,6 +179,11 @@ impl Drop for Registry {
         self.server.kill().ok();
         self.server.wait().ok();
     }
+}
+
+fn params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    CertificateParams::new(names).expect("the names are some")
 }
 
 fn free_address() -> String {

@@ -130,6 +130,9 @@ pub(crate) struct RegistryFlags {
     /// Set the max download attempts for each pull (5 unless given)
     #[arg(long, value_name = "NUMBER")]
     pub(crate) max_download_attempts: Option<i64>,
+    /// Folder of certificates for registries: HOST[:PORT]/{*.crt,*.cert,*.key}
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    pub(crate) registry_certificates: Option<PathBuf>,
     /// Of no effect, as in Docker
     #[arg(long, value_name = "REGISTRY", hide = true)]
     pub(crate) allow_nondistributable_artifacts: Vec<String>,

@@ -37,6 +37,9 @@ pub(crate) struct Registries {
 impl Registries {
     pub(crate) fn merge(flags: RegistryFlags, file: File) -> Result<Self> {
         let mut options = RegistryOptions::default();
+        if let Some(folder) = flags.registry_certificates {
+            options.certificate_folder = Some(folder);
+        }
         for text in many("insecure-registries", flags.insecure, file.insecure)? {
             let entry = gantry_registry::insecure(&text).map_err(anyhow::Error::msg)?;
             if !options.insecure.contains(&entry) {

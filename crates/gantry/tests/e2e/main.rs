@@ -8,6 +8,7 @@
 
 mod archives;
 mod bad_input;
+mod certificates;
 mod conformance;
 mod daemon;
 mod drivers;
