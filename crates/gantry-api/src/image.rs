@@ -25,6 +25,9 @@ pub struct ImageSummary {
     /// The size once more, for clients before 1.44.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_size: Option<i64>,
+    /// What the name stands for, for each platform; only where it was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<ManifestSummary>,
 }
 
 impl Default for ImageSummary {
@@ -40,8 +43,92 @@ impl Default for ImageSummary {
             shared_size: -1,
             size: 0,
             virtual_size: None,
+            manifests: Vec::new(),
         }
     }
+}
+
+/// One manifest of a name (`manifests=1`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestSummary {
+    /// The manifest's digest.
+    #[serde(rename = "ID")]
+    pub id: String,
+    pub descriptor: ManifestDescriptor,
+    /// Whether all of it is in the store.
+    pub available: bool,
+    pub size: ManifestSize,
+    /// `image`, `attestation` or `unknown`.
+    pub kind: String,
+    /// Of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_data: Option<ImageProperties>,
+    /// Of an attestation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestation_data: Option<AttestationProperties>,
+}
+
+/// Where a manifest is, in the words of OCI.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ManifestDescriptor {
+    pub media_type: String,
+    pub digest: String,
+    /// Bytes.
+    pub size: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<Map>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<ImagePlatform>,
+}
+
+/// What an image runs on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImagePlatform {
+    pub architecture: String,
+    pub os: String,
+    #[serde(rename = "os.version", skip_serializing_if = "String::is_empty")]
+    pub os_version: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+}
+
+/// Bytes of what belongs to a manifest and is in the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestSize {
+    /// As it is distributed: manifest, configuration, blobs that are kept.
+    pub content: i64,
+    /// With what is unpacked.
+    pub total: i64,
+}
+
+/// An image among the manifests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageProperties {
+    pub platform: ImagePlatform,
+    pub size: UnpackedSize,
+    /// IDs of the containers that use it.
+    pub containers: Vec<String>,
+}
+
+/// Bytes of an image's layers as they are unpacked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UnpackedSize {
+    pub unpacked: i64,
+}
+
+/// A statement about an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AttestationProperties {
+    /// The digest of the image's manifest.
+    #[serde(rename = "For")]
+    pub of: String,
 }
 
 /// `Config` of an image, as inspect shows it.
@@ -119,6 +206,9 @@ pub struct ImageInspect {
     #[serde(rename = "RootFS")]
     pub root_fs: RootFs,
     pub metadata: ImageMetadata,
+    /// What the name stands for, for each platform; only where it was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<ManifestSummary>,
 }
 
 /// The layers of an image.

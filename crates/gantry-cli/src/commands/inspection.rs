@@ -115,7 +115,7 @@ fn render(template: &Template, kind: Kind, raw: &RawValue) -> Result<String, Str
         Kind::Volume => &VOLUME,
     };
     if kind == Kind::Image {
-        leave_out_empty(&mut json["Config"]);
+        json.get_mut("Config").map(leave_out_empty);
     }
     template.render_typed(&json, shape).or_else(|why| {
         if kind == Kind::Volume {

@@ -18,8 +18,16 @@ impl Images {
         &self,
         name: &str,
         platform: Option<&Platform>,
+        manifests: bool,
     ) -> Result<ImageInspect> {
         let image = resolve::find(&self.context.store, name, platform)?;
+        let manifests = match manifests {
+            true => {
+                let names: Vec<_> = image.tags.iter().chain(&image.digests).collect();
+                self.manifests(&self.set_of(&image, &names)?, &self.users_by_image())?
+            }
+            false => Vec::new(),
+        };
         let config: ContainerConfig = serde_json::to_value(&image.config.config)
             .and_then(serde_json::from_value)
             .map_err(|error| Error::caused("the image's configuration is broken", error))?;
@@ -62,6 +70,7 @@ impl Images {
                 layers,
             },
             metadata: ImageMetadata { last_tag_time },
+            manifests,
         })
     }
 

@@ -10,7 +10,7 @@ use gantry_oci::{Digest, Reference};
 use gantry_store::images::Image;
 use jiff::Timestamp;
 use regex::Regex;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 const NAMES: [&str; 6] = ["before", "dangling", "label", "reference", "since", "until"];
@@ -74,7 +74,7 @@ impl Images {
             false => None,
         };
         let parents: HashSet<&Digest> = all.iter().filter_map(|i| i.parent.as_ref()).collect();
-        let users = self.counted_users();
+        let users = self.users_by_image();
         let mut shown: Vec<_> = all.iter().filter(|image| wanted.matches(image)).collect();
         shown.sort_by_cached_key(|image| std::cmp::Reverse(created(image)));
         let mut list = Vec::with_capacity(shown.len());
@@ -90,8 +90,28 @@ impl Images {
             if hidden || !wanted.lets_through(tags.len(), digests.len(), inner, options.all) {
                 continue;
             }
+            let set = match options.all {
+                true => vec![image.clone()],
+                false => {
+                    let names = image.tags.iter().chain(&image.digests);
+                    let meant: Vec<_> = names.filter(|name| self.is_meant(name, image)).collect();
+                    self.set_of(image, &meant)?
+                }
+            };
+            // What has no line of its own is told of here.
+            let meant = |other: &Arc<Image>| {
+                let mut names = other.tags.iter().chain(&other.digests);
+                other.id != image.id && names.any(|name| self.is_meant(name, other))
+            };
+            let own: Vec<_> = set.iter().filter(|other| !meant(other)).collect();
+            let containers = own.iter().filter_map(|image| users.get(image.id.as_str()));
+            let manifests = match options.manifests {
+                true => self.manifests(&set, &users)?,
+                false => Vec::new(),
+            };
+            let shared = shared.as_ref();
             list.push(ImageSummary {
-                containers: users.get(image.id.as_str()).copied().unwrap_or(0),
+                containers: containers.map(|users| users.len() as i64).sum(),
                 created: created(image).as_second(),
                 id: image.id.to_string(),
                 labels: image.config.config.labels.clone(),
@@ -102,9 +122,12 @@ impl Images {
                     .unwrap_or_default(),
                 repo_digests: Some(digests),
                 repo_tags: Some(tags),
-                shared_size: shared.as_ref().map_or(-1, |uses| shared_bytes(image, uses)),
-                size: image.size as i64,
+                shared_size: shared.map_or(-1, |uses| {
+                    own.iter().map(|image| shared_bytes(image, uses)).sum()
+                }),
+                size: own.iter().map(|image| image.size as i64).sum(),
                 virtual_size: None,
+                manifests,
             });
         }
         Ok(list)
@@ -113,17 +136,6 @@ impl Images {
     /// Whether a name stands for this image where no platform is asked for.
     fn is_meant(&self, name: &Reference, image: &Image) -> bool {
         self.context.store.images.named(name).first() == Some(&image.id)
-    }
-
-    /// How many containers stand on each image.
-    pub(super) fn counted_users(&self) -> HashMap<String, i64> {
-        let mut users = HashMap::new();
-        for container in self.containers.all() {
-            *users
-                .entry(container.record().image_id.clone())
-                .or_default() += 1;
-        }
-        users
     }
 
     fn wanted<'a>(&self, filters: &'a Filters) -> Result<Wanted<'a>> {

@@ -9,6 +9,7 @@ mod commit;
 mod download;
 mod inspect;
 mod list;
+mod manifests;
 mod names;
 mod pull;
 mod push;
@@ -91,6 +92,8 @@ pub struct ListOptions {
     pub all: bool,
     /// Count the bytes that are shared with other images.
     pub shared_size: bool,
+    /// Tell what each name stands for, platform by platform.
+    pub manifests: bool,
     pub filters: Filters,
 }
 
@@ -224,10 +227,12 @@ impl Images {
         self: &Arc<Self>,
         name: &str,
         platform: Option<Platform>,
+        manifests: bool,
     ) -> Result<ImageInspect> {
         let this = self.clone();
         let name = name.to_owned();
-        crate::blocking(move || this.inspect_blocking(&name, platform.as_ref())).await?
+        let inspect = move || this.inspect_blocking(&name, platform.as_ref(), manifests);
+        crate::blocking(inspect).await?
     }
 
     /// How an image was made, newest step first.

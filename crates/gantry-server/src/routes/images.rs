@@ -49,6 +49,7 @@ async fn list(call: Call) -> Result<Response> {
     let options = ListOptions {
         all: call.query.truth("all"),
         shared_size: since(42) && call.query.truth("shared-size"),
+        manifests: since(47) && call.query.truth("manifests"),
         filters,
     };
     let mut images = call.state.images.list(options).await?;
@@ -221,8 +222,14 @@ async fn send_archive(call: &Call, names: Vec<String>) -> Result<Response> {
 
 async fn inspect(call: Call) -> Result<Response> {
     let platform = platform(&call, ApiVersion::new(1, 49), "platform")?;
+    let manifests = call.version >= ApiVersion::new(1, 48) && call.query.truth("manifests");
+    if manifests && platform.is_some() {
+        let words = "conflicting options: manifests and platform options cannot both be set";
+        return Err(ApiError::invalid(words));
+    }
     let images = &call.state.images;
-    let mut image = images.inspect(call.name("name"), platform).await?;
+    let inspected = images.inspect(call.name("name"), platform, manifests);
+    let mut image = inspected.await?;
     if call.version.has_virtual_size() {
         image.virtual_size = Some(image.size);
     }

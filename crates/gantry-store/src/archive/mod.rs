@@ -7,7 +7,7 @@ mod load;
 mod save;
 
 pub use load::{LoadOptions, Loaded, load, load_with};
-pub use save::save;
+pub use save::{manifest, save};
 
 /// The architecture's name in images.
 pub use gantry_oci::platform::machine_architecture as architecture;

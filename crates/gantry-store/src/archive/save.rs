@@ -75,6 +75,27 @@ pub fn save(
     archive.tar.finish().map_err(unwritable)
 }
 
+/// The manifest that an image is saved with.
+pub fn manifest(store: &Store, image: &Image) -> Result<Vec<u8>> {
+    let config = store.blobs.read(&image.id)?;
+    let mut layers = Vec::with_capacity(image.diff_ids.len());
+    for diff_id in &image.diff_ids {
+        let size = store.layers.tar_size(diff_id)?;
+        layers.push(descriptor(media_type::OCI_LAYER, diff_id.clone(), size));
+    }
+    manifest_of(&image.id, config.len() as u64, layers)
+}
+
+fn manifest_of(id: &Digest, config_size: u64, layers: Vec<Descriptor>) -> Result<Vec<u8>> {
+    json(&ImageManifest {
+        schema_version: 2,
+        media_type: media_type::OCI_MANIFEST.into(),
+        config: descriptor(media_type::OCI_CONFIG, id.clone(), config_size),
+        layers,
+        annotations: None,
+    })
+}
+
 /// Docker's `manifest.json`: it knows no platforms, so a name is there with the first of its images.
 fn docker_list(written: &[Written], named: &[(&Reference, Vec<&Written>)]) -> Vec<DockerImage> {
     let first = |one: &Written, name: &Reference| {
@@ -179,17 +200,7 @@ impl<W: Write> Saved<W> {
             self.layer(store, diff_id, size)?;
         }
         self.blob(&image.id, config.len() as u64, &mut &config[..])?;
-        let manifest = json(&ImageManifest {
-            schema_version: 2,
-            media_type: media_type::OCI_MANIFEST.into(),
-            config: descriptor(
-                media_type::OCI_CONFIG,
-                image.id.clone(),
-                config.len() as u64,
-            ),
-            layers: layers.clone(),
-            annotations: None,
-        })?;
+        let manifest = manifest_of(&image.id, config.len() as u64, layers.clone())?;
         let digest = Digest::of(&manifest);
         let size = manifest.len() as u64;
         self.blob(&digest, size, &mut &manifest[..])?;

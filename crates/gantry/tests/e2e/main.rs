@@ -23,6 +23,7 @@ mod live_mounts;
 mod logs;
 mod mount_changes;
 mod network;
+mod platforms;
 mod processes;
 mod pull;
 mod push;

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use gantry_api::container::CreateBody;
 use gantry_oci::Reference;
+use gantry_oci::manifest::Platform;
 use serde::Deserialize;
 
 use crate::client::{ApiError, Client, talk};
@@ -130,6 +131,10 @@ async fn create_or_pull(
     body: &CreateBody,
 ) -> Result<Created, Failure> {
     let image = &body.config.image;
+    if let Some(text) = flags.platform.as_deref().filter(|text| !text.is_empty()) {
+        Platform::parse(text)
+            .map_err(|error| Failure::new(format!("error parsing specified platform: {error}")))?;
+    }
     let progress = Progress::for_stderr(flags.quiet);
     if flags.pull == "always" && flags.rootfs.is_none() {
         pull(cx, client, image, flags.platform.as_deref(), progress).await?;

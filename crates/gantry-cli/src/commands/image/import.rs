@@ -12,7 +12,8 @@ pub(crate) const COMMAND: Command = Command {
     names: &["image import", "import"],
     about: "Import the contents from a tarball to create a filesystem image",
     usage: "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
-    args: Count::Between(1, 2),
+    // COMPAT: what follows the name is passed over.
+    args: Count::AtLeast(1),
     mixed: true,
     run,
 };

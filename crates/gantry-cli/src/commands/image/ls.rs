@@ -1,8 +1,10 @@
 //! `gantry images`
 
+use gantry_api::image::ImageSummary;
 use gotmpl::Value;
 use serde::Deserialize;
 
+use super::tree::drawn;
 use crate::client::talk;
 use crate::commands::container::ls::{Filter, filters};
 use crate::commands::{Command, Count};
@@ -42,6 +44,8 @@ flags! {
         no_trunc: bool = "no-trunc";
         /// Only show image IDs
         quiet: bool = "quiet" short "q";
+        /// List multi-platform images as a tree (EXPERIMENTAL)
+        tree: bool = "tree";
     }
 }
 
@@ -181,9 +185,46 @@ pub(in crate::commands) fn usage(list: &[Summary], short: bool) -> Listing {
     }
 }
 
+/// `--tree`
+fn tree(cx: &Cx, flags: &LsFlags, name: Option<&String>) -> Outcome {
+    for (given, flag) in [
+        (flags.quiet, "quiet"),
+        (flags.no_trunc, "no-trunc"),
+        (flags.digests, "show-digest"),
+        (
+            flags
+                .format
+                .as_ref()
+                .is_some_and(|format| !format.is_empty()),
+            "format",
+        ),
+    ] {
+        if given {
+            let text = format!("--{flag} is not yet supported with --tree");
+            return Err(Failure::new(text));
+        }
+    }
+    let mut asked = flags.filter.items.clone();
+    asked.extend(name.map(|name| ("reference".to_owned(), name.clone())));
+    talk(cx, async |client| {
+        let list: Vec<ImageSummary> = client
+            .get("/images/json")
+            .switch("all", flags.all)
+            .query_if("filters", filters(&asked).as_deref())
+            .query("manifests", "1")
+            .json()
+            .await?;
+        cx.print(&drawn(&list, flags.all))?;
+        Ok(0)
+    })
+}
+
 fn run(cx: &Cx) -> Outcome {
     let mut flags = LsFlags::default();
     let args = cx.read(&COMMAND, &mut [&mut flags])?;
+    if flags.tree {
+        return tree(cx, &flags, args.first());
+    }
     let wanted = flags.format.as_deref();
     let format = wanted.or(cx
         .config()

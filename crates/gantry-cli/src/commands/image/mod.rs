@@ -11,4 +11,5 @@ pub(super) mod push;
 pub(super) mod rm;
 pub(in crate::commands) mod save;
 pub(super) mod tag;
+mod tree;
 mod trust;

@@ -1,12 +1,13 @@
 //! `gantry rmi`
 
+use gantry_oci::manifest::Platform;
 use serde::Deserialize;
 
 use crate::client::{encode, talk};
 use crate::commands::{Command, Count};
-use crate::cx::Cx;
+use crate::cx::{Cx, Plain};
 use crate::failure::{Failure, Outcome};
-use crate::flags::flags;
+use crate::flags::{Checked, flags};
 
 pub(crate) const COMMAND: Command = Command {
     names: &["image rm", "image remove", "rmi"],
@@ -23,6 +24,9 @@ flags! {
         force: bool = "force" short "f";
         /// Do not delete untagged parents
         no_prune: bool = "no-prune";
+        /// Remove only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g.,
+        /// "linux/amd64")
+        platform: Checked<Plain> = "platform" kind "strings";
     }
 }
 
@@ -37,14 +41,28 @@ struct Removed {
 fn run(cx: &Cx) -> Outcome {
     let mut flags = RmFlags::default();
     let names = cx.read(&COMMAND, &mut [&mut flags])?;
+    let platforms: Vec<String> = flags
+        .platform
+        .items
+        .iter()
+        .flat_map(|text| text.split(','))
+        .map(|text| {
+            let platform =
+                Platform::parse(text).map_err(|error| Failure::new(error.to_string()))?;
+            Ok(serde_json::json!(platform).to_string())
+        })
+        .collect::<Result<_, Failure>>()?;
     talk(cx, async |client| {
         let mut wrong = Vec::new();
         let mut fatal = false;
         for name in &names {
             let call = client.delete(format!("/images/{}", encode(name)));
-            let call = call
+            let mut call = call
                 .switch("force", flags.force)
                 .switch("noprune", flags.no_prune);
+            for platform in &platforms {
+                call = call.query("platforms", platform);
+            }
             match call.json::<Vec<Removed>>().await {
                 Ok(steps) => {
                     let mut text = String::new();

@@ -1,6 +1,7 @@
 //! `gantry save`
 
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use super::load::platform_json;
@@ -33,20 +34,14 @@ flags! {
 fn run(cx: &Cx) -> Outcome {
     let mut flags = SaveFlags::default();
     let names = cx.read(&COMMAND, &mut [&mut flags])?;
-    if flags.output.is_none() && std::io::stdout().is_terminal() {
+    let output = flags.output.as_deref().filter(|path| !path.is_empty());
+    if output.is_none() && std::io::stdout().is_terminal() {
         return Err(Failure::new(
             "cowardly refusing to save to a terminal. Use the -o flag or redirect",
         ));
     }
-    if let Some(path) = &flags.output {
-        let parent = Path::new(path)
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        if parent.is_some_and(|parent| !parent.is_dir()) {
-            return Err(Failure::new(format!(
-                "failed to save image: invalid output path: directory \"{path}\" does not exist"
-            )));
-        }
+    if let Some(why) = output.and_then(|path| refused(Path::new(path))) {
+        return Err(Failure::new(format!("failed to save image: {why}")));
     }
     let platform = platform_json(flags.platform.as_deref())?;
     talk(cx, async |client| {
@@ -58,12 +53,37 @@ fn run(cx: &Cx) -> Outcome {
             .query_if("platform", platform.as_deref())
             .send()
             .await?;
-        match &flags.output {
+        match output {
             Some(path) => to_file(answer, Path::new(path)).await?,
             None => to_stdout(answer).await?,
         }
         Ok(0)
     })
+}
+
+/// Why a file cannot be written to (Docker's atomicwriter).
+pub(in crate::commands) fn refused(path: &Path) -> Option<String> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    if !parent.is_dir() {
+        return Some(format!(
+            "invalid output path: stat {}: no such file or directory",
+            parent.display()
+        ));
+    }
+    let kind = path.symlink_metadata().ok()?.file_type();
+    let what = match kind {
+        kind if kind.is_file() => return None,
+        kind if kind.is_dir() => "a directory",
+        kind if kind.is_symlink() => "a symbolic link directly",
+        kind if kind.is_fifo() => "a named pipe (FIFO)",
+        kind if kind.is_socket() => "a socket",
+        kind if kind.is_char_device() => "a character device file",
+        _ => "a block device file",
+    };
+    Some(format!("cannot write to {what}"))
 }
 
 /// Writes an answer to standard output.
