@@ -63,7 +63,7 @@ impl Context {
     /// Bytes of the disk that a container takes: its writable layer, its folder with the log.
     pub(crate) fn container_disk(&self, id: &str) -> gantry_store::Result<u64> {
         let layer = gantry_store::usage::of_container(&self.settings.data_root, id)?;
-        Ok(layer + gantry_store::usage::of_tree(&self.container_dir(id))?)
+        Ok(layer + gantry_store::usage::of_content(&self.container_dir(id))?)
     }
 
     /// `<data-root>/containers/<id>`

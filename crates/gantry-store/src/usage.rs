@@ -225,13 +225,26 @@ fn counted(store: &Store, diff_id: &Digest) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Bytes of the disk that a container's writable layer takes, whatever driver it is of.
+/// Bytes of the disk that a container's writable layer takes, whatever driver it is of, beyond the folders that each
+/// container has from its beginning.
 pub fn of_container(root: &Path, id: &str) -> Result<u64> {
-    let mut count = Count::default();
+    let mut bytes = 0;
     for driver in drivers(&root.join("layers"))? {
-        count.add(&driver.join("c").join(id))?;
+        let dir = driver.join("c").join(id);
+        let first = ["", "upper", "work", "work/work"].map(|part| dir.join(part));
+        bytes += of_tree(&dir)?.saturating_sub(first.iter().map(|dir| own(dir)).sum());
     }
-    Ok(count.bytes())
+    Ok(bytes)
+}
+
+/// Bytes of what is in a folder, without the folder itself.
+pub fn of_content(path: &Path) -> Result<u64> {
+    Ok(of_tree(path)?.saturating_sub(own(path)))
+}
+
+/// Bytes of a folder itself.
+fn own(dir: &Path) -> u64 {
+    dir.metadata().map_or(0, |meta| meta.blocks() * BLOCK)
 }
 
 #[cfg(test)]

@@ -635,10 +635,10 @@ fn is_mount(folder: &Path) -> bool {
         .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// Bytes of the disk that a folder takes.
+/// Bytes of the disk that what is in a folder takes.
 // COMPAT: Docker tells the lengths of the files (`directory.Size`).
 fn size_of(folder: &Path) -> u64 {
-    gantry_store::usage::of_tree(folder).unwrap_or_else(|error| {
+    gantry_store::usage::of_content(folder).unwrap_or_else(|error| {
         tracing::warn!(%error, "the size of a volume cannot be told");
         0
     })

@@ -476,7 +476,7 @@ fn the_commands_and_their_words() {
         .cloned();
     assert_eq!(
         data.unwrap()["UsageData"],
-        json!({"RefCount": 0, "Size": 5000})
+        json!({"RefCount": 0, "Size": 8192})
     );
 }
 
