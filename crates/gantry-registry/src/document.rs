@@ -6,8 +6,8 @@ use crate::{Credentials, Platform, RegistryError, Remote, RemoteLayer};
 use bytes::Bytes;
 use gantry_oci::manifest::{Descriptor, ImageIndex, ImageManifest, Manifest};
 use gantry_oci::{Digest, Reference};
-use reqwest::Response;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
+use reqwest::{Method, Response};
 use std::time::Instant;
 
 /// What we can read, best first.
@@ -63,6 +63,30 @@ pub(crate) async fn resolve(
         "the manifest list of {} is nested too deep",
         reference.familiar()
     )))
+}
+
+/// The digest of what a tag stands for, where the registry tells it without sending the document: that costs nothing of
+/// what it allows its clients. Only a registry that is not there is an error.
+pub(crate) async fn digest(
+    host: &Host,
+    reference: &Reference,
+    credentials: Option<&Credentials>,
+) -> Result<Option<Digest>, RegistryError> {
+    let scopes = [pull_scope(&reference.path)];
+    let tag = reference.tag.as_deref().unwrap_or("latest");
+    let path = format!("manifests/{tag}");
+    let mut request = Request::get(reference, &path, &scopes, credentials);
+    request.method = Method::HEAD;
+    let readable = HeaderValue::from_static(READABLE);
+    request.headers.insert(ACCEPT, readable);
+    let answer = host.ask(&request).await;
+    let response = match answer.map_err(|why| why.pulling(reference)) {
+        Ok(response) => response,
+        Err(lost @ RegistryError::Unreachable(_)) => return Err(lost),
+        Err(_) => return Ok(None),
+    };
+    let told = response.headers().get("docker-content-digest");
+    Ok(told.and_then(|value| Digest::parse(value.to_str().ok()?).ok()))
 }
 
 struct Fetch<'a> {

@@ -174,6 +174,21 @@ impl Registry {
         document::resolve(&host, reference, platform, credentials).await
     }
 
+    /// The digest of what a tag stands for, where a registry tells it; an error where none is there.
+    pub async fn digest(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<Digest>, RegistryError> {
+        for mirror in self.mirrors(reference).await {
+            if let Ok(Some(digest)) = document::digest(&mirror, reference, credentials).await {
+                return Ok(Some(digest));
+            }
+        }
+        let host = self.host(&reference.domain).await?;
+        document::digest(&host, reference, credentials).await
+    }
+
     /// All tags of a repository.
     pub async fn tags(
         &self,

@@ -15,6 +15,20 @@ pub(super) async fn say(progress: &ProgressSender, line: Progress) {
     let _ = progress.send(line).await;
 }
 
+/// What is pulled.
+pub(super) async fn begin(reference: &Reference, progress: &ProgressSender) {
+    // COMPAT: with a digest, the whole name.
+    let asked = match &reference.tag {
+        Some(tag) => tag.clone(),
+        None => reference.to_string(),
+    };
+    let line = Progress {
+        id: Some(asked),
+        ..Progress::status(format!("Pulling from {}", reference.path))
+    };
+    say(progress, line).await;
+}
+
 /// What a pull came to.
 pub(super) async fn end(reference: &Reference, changed: bool, progress: &ProgressSender) {
     let status = match changed {

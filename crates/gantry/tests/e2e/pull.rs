@@ -94,6 +94,50 @@ fn all_tags_come_at_once() {
 }
 
 #[test]
+fn what_is_here_is_not_fetched_again() {
+    let engine = Engine::start();
+    let (_registry, wire) = with_noise(&engine, 1);
+    let name = format!("{}/noise", wire.address());
+    let other = Engine::start();
+    let pulled = other.gantry(&["pull", &format!("{name}:1")]).ok();
+    let digest = pulled
+        .lines()
+        .find_map(|line| line.strip_prefix("Digest: "));
+    let digest = digest.unwrap().to_owned();
+    wire.forget();
+    let again = other.gantry(&["pull", &format!("{name}:1")]).ok();
+    let told = format!("Digest: {digest}\nStatus: Image is up to date for {name}:1");
+    assert!(again.contains(&told), "{again}");
+    assert!(!again.contains("Already exists"), "{again}");
+    // A question that counts for no limit.
+    let asked = wire.requests();
+    assert!(
+        asked.iter().all(|a| !a.starts_with("GET /v2/noise")),
+        "{asked:?}"
+    );
+    wire.forget();
+    let by_digest = other.gantry(&["pull", &format!("{name}@{digest}")]).ok();
+    assert!(by_digest.contains("Image is up to date"), "{by_digest}");
+    assert!(wire.requests().is_empty());
+
+    // Moved, it is fetched.
+    engine.import(&gantry_testkit::busybox_tar(), "busybox");
+    let tag = format!("/images/busybox/tag?repo={name}&tag=1");
+    engine.api("POST", &tag, None).expect(201);
+    engine
+        .api("POST", &format!("/images/{name}/push?tag=1"), None)
+        .expect(200);
+    let moved = other.gantry(&["pull", &format!("{name}:1")]).ok();
+    assert!(moved.contains("Downloaded newer image"), "{moved}");
+    assert_eq!(
+        other
+            .gantry(&["run", "--rm", &format!("{name}:1"), "echo", "new"])
+            .ok(),
+        "new"
+    );
+}
+
+#[test]
 fn names_that_are_no_image_s() {
     let engine = Engine::start();
     let path = "/images/create?fromImage=scratch&tag=latest";

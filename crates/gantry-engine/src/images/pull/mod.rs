@@ -120,36 +120,85 @@ impl Puller {
                     tag,
                     ..reference.clone()
                 };
-                let remote = self
-                    .registry
-                    .resolve(&reference, &platform, source.credentials);
-                changed |= self.fetch(&reference, &remote.await?, &source).await?;
+                changed |= self.pull_one(&reference, &source).await?;
             }
             report::end(&reference, changed, progress).await;
             return Ok(());
         }
-        match self.resolve(&reference, &source).await {
-            Err(RegistryError::Unreachable(why)) if builtin::is_named(&reference) => {
-                self.use_builtin(&reference, &why, progress).await
+        if builtin::is_named(&reference) {
+            match self.resolve_soon(&reference, &source).await {
+                Err(RegistryError::Unreachable(why)) => {
+                    return self.use_builtin(&reference, &why, progress).await;
+                }
+                resolved => changed |= self.fetch(&reference, &resolved?, &source).await?,
             }
-            resolved => {
-                changed |= self.fetch(&reference, &resolved?, &source).await?;
-                report::end(&reference, changed, progress).await;
-                Ok(())
-            }
+        } else {
+            changed |= self.pull_one(&reference, &source).await?;
         }
+        report::end(&reference, changed, progress).await;
+        Ok(())
     }
 
-    async fn resolve(
+    /// Pulls what one name stands for; says whether that is something new.
+    async fn pull_one(&self, reference: &Reference, source: &Source<'_>) -> Result<bool> {
+        if let Some(digest) = self.up_to_date(reference, source).await? {
+            report::begin(reference, source.progress).await;
+            let line = format!("Digest: {digest}");
+            report::say(source.progress, Progress::status(line)).await;
+            return Ok(false);
+        }
+        let (platform, credentials) = (source.platform, source.credentials);
+        let remote = self.registry.resolve(reference, platform, credentials);
+        self.fetch(reference, &remote.await?, source).await
+    }
+
+    /// The digest that a name stands for, where the very image for the platform came by it and is still named so.
+    async fn up_to_date(
+        &self,
+        reference: &Reference,
+        source: &Source<'_>,
+    ) -> Result<Option<Digest>> {
+        let images = &self.store.images;
+        let named = images.named(reference);
+        if named.is_empty() {
+            return Ok(None);
+        }
+        let digest = match &reference.digest {
+            Some(digest) => digest.clone(),
+            None => match self.registry.digest(reference, source.credentials).await? {
+                Some(digest) => digest,
+                None => return Ok(None),
+            },
+        };
+        let by_digest = Reference {
+            tag: None,
+            digest: Some(digest.clone()),
+            ..reference.clone()
+        };
+        let Platform {
+            os,
+            architecture,
+            variant,
+        } = source.platform;
+        let variant = variant.as_deref().unwrap_or_default();
+        let wanted = gantry_oci::manifest::Platform::of(os, architecture, variant);
+        for id in images.named(&by_digest) {
+            let image = images.get(&id)?;
+            if named.contains(&id) && image.is_some_and(|image| image.platform().is_same(&wanted)) {
+                return Ok(Some(digest));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a name stands for that may come from the binary instead.
+    async fn resolve_soon(
         &self,
         reference: &Reference,
         source: &Source<'_>,
     ) -> std::result::Result<Remote, RegistryError> {
         let (platform, credentials) = (source.platform, source.credentials);
         let resolved = self.registry.resolve(reference, platform, credentials);
-        if !builtin::is_named(reference) {
-            return resolved.await;
-        }
         match tokio::time::timeout(BUILTIN_PATIENCE, resolved).await {
             Ok(resolved) => resolved,
             Err(_) => Err(RegistryError::Unreachable("no answer".to_owned())),
@@ -173,6 +222,23 @@ impl Puller {
         Ok(())
     }
 
+    /// Whether an image is here with all of its layers, which the pull's lease holds from now on.
+    async fn is_here(&self, id: &Digest, diff_ids: &[Digest]) -> Result<bool> {
+        if self.store.images.get(id)?.is_none() {
+            return Ok(false);
+        }
+        let (store, diff_ids) = (self.store.clone(), diff_ids.to_vec());
+        crate::blocking(move || {
+            for diff_id in &diff_ids {
+                if store.layers.get(diff_id)?.is_none() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+        .await?
+    }
+
     /// Brings what is not here yet; says whether the name stands for something new.
     async fn fetch(
         &self,
@@ -186,16 +252,7 @@ impl Puller {
             ..
         } = *source;
         let diff_ids = diff_ids(remote)?;
-        // COMPAT: with a digest, the whole name.
-        let asked = match &reference.tag {
-            Some(tag) => tag.clone(),
-            None => reference.to_string(),
-        };
-        let line = Progress {
-            id: Some(asked),
-            ..Progress::status(format!("Pulling from {}", reference.path))
-        };
-        report::say(progress, line).await;
+        report::begin(reference, progress).await;
 
         let lease = self.store.layers.lease();
         let jobs = diff_ids.iter().zip(&remote.layers);
@@ -209,10 +266,13 @@ impl Puller {
                 diff_id,
             })
             .collect();
-        for job in &jobs {
-            job.announce().await?;
+        // COMPAT: nothing is said of the layers of an image that is here.
+        if !self.is_here(&Digest::of(&remote.config), &diff_ids).await? {
+            for job in &jobs {
+                job.announce().await?;
+            }
+            try_join_all(jobs.iter().map(layer::Job::run)).await?;
         }
-        try_join_all(jobs.iter().map(layer::Job::run)).await?;
 
         let (store, name, remote_image) = (self.store.clone(), reference.clone(), remote.clone());
         let changed =

@@ -23,6 +23,12 @@ pub(super) struct Plan {
 impl Plan {
     /// Looks for the manifest that the repository, or else its registry, had for the image.
     pub(super) fn make(store: &Store, image: &Image, to: &Reference) -> Result<Self> {
+        for diff_id in &image.diff_ids {
+            // Found, it is under the push's lease: it stays until the end, whoever removes the image.
+            let found = store.layers.get(diff_id)?;
+            found
+                .ok_or_else(|| Error::not_found(format!("layer {diff_id} is not in the store")))?;
+        }
         let mut known = store.manifests.of(&image.id)?;
         // Stable: the last that was added is the first of its kind.
         known.sort_by_key(|known| rank(known, to));

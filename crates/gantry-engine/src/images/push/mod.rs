@@ -187,6 +187,10 @@ impl Session<'_> {
         let (store, id) = (self.pusher.store.clone(), image.id.clone());
         let (reference, name) = (reference.clone(), self.repository.name());
         crate::blocking(move || {
+            if store.images.get(&id)?.is_none() {
+                // Removed meanwhile; it went all the same.
+                return Ok(());
+            }
             store.manifests.add(&id, &name, &manifest)?;
             store.images.add_digest(&reference, &id, &manifest)
         })
