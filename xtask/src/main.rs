@@ -9,6 +9,7 @@ mod bench;
 mod binary;
 mod debian;
 mod demo;
+mod fuzz;
 mod leaks;
 mod test;
 mod tidy;
@@ -35,6 +36,11 @@ const COMMANDS: &[Command] = &[
         "test",
         "install what tests need, run all of them, count; a word chooses by name",
         test::run,
+    ),
+    (
+        "fuzz",
+        "try the parsers of foreign bytes with made-up inputs, for a minute each",
+        fuzz::run,
     ),
     (
         "tidy",

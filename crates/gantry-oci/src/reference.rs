@@ -32,7 +32,7 @@ impl Reference {
     /// Parses the familiar or the full form.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
         const BAD: &str = "invalid reference format";
-        if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        if is_hex(text) {
             return refuse(format!(
                 "invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
             ));
@@ -76,10 +76,16 @@ impl Reference {
         if self.domain != DEFAULT_DOMAIN {
             return self.name();
         }
-        match self.path.strip_prefix(OFFICIAL) {
-            Some(short) if !short.contains('/') => short.to_owned(),
-            _ => self.path.clone(),
+        let short = match self.path.strip_prefix(OFFICIAL) {
+            Some(short) if !short.contains('/') => short,
+            _ => &self.path,
+        };
+        // COMPAT: Docker writes `docker.io/a.b/c` as `a.b/c`, which names another registry.
+        let (domain, path) = split_domain(short);
+        if (domain, path) != (self.domain.clone(), self.path.clone()) || is_hex(short) {
+            return self.name();
         }
+        short.to_owned()
     }
 
     /// The familiar name with tag and digest where given.
@@ -168,6 +174,11 @@ fn is_domain(domain: &str) -> bool {
     host.split('.').all(part) && port.is_none_or(is_port)
 }
 
+/// Whether a text could be an image's ID.
+fn is_hex(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 fn is_port(port: &str) -> bool {
     !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
 }
@@ -248,6 +259,15 @@ mod tests {
             Reference::parse("x").unwrap().or_latest().familiar(),
             "x:latest"
         );
+    }
+
+    #[test]
+    fn a_familiar_form_never_names_another_image() {
+        let id = "docker.io/library/".to_owned() + &"ab".repeat(32);
+        for text in ["docker.io/a.b/c", "docker.io/localhost/c", &id] {
+            let reference = Reference::parse(text).unwrap();
+            assert_eq!(reference.familiar(), text);
+        }
     }
 
     #[test]
