@@ -30,6 +30,8 @@ pub struct Settings {
     /// `default-shm-size`, bytes.
     pub shm_size: i64,
     pub transfers: crate::images::TransferLimits,
+    /// `image-policy`: which images may come, see [`crate::images::policy`].
+    pub image_policy: Option<PathBuf>,
     /// Whether each start's steps are timed and written to the log (`--trace-starts`).
     pub trace_starts: bool,
 }
@@ -50,6 +52,7 @@ pub struct Context {
     /// The one client of all registries: its connections and tokens are shared.
     pub registry: gantry_registry::Registry,
     pub volumes: crate::volumes::Volumes,
+    pub(crate) policy: crate::images::policy::Policy,
     pub(crate) spare: crate::containers::spare::Spare,
     pub(crate) released: crate::containers::links::Released,
 }

@@ -75,6 +75,7 @@ fn open_blocking(
         std::fs::create_dir_all(&dir)
             .map_err(|e| Error::caused(&format!("cannot make {}", dir.display()), e))?;
     }
+    let policy = crate::images::policy::Policy::open(settings.image_policy.clone())?;
     let store = Arc::new(Store::open_with(&settings.data_root, store)?);
     let (records, endpoints) = recover::read_records(&store, &settings.exec_root)?;
     let bridge = bridge
@@ -94,6 +95,7 @@ fn open_blocking(
         bridge: bridge.map(Arc::new),
         events,
         volumes,
+        policy,
         bridge_id,
         unified_cgroup,
         registry: gantry_registry::Registry::new(registry),

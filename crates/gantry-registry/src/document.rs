@@ -30,12 +30,7 @@ pub(crate) async fn resolve(
     platform: &Platform,
     credentials: Option<&Credentials>,
 ) -> Result<Remote, RegistryError> {
-    let fetch = Fetch {
-        host,
-        reference,
-        scopes: [pull_scope(&reference.path)],
-        credentials,
-    };
+    let fetch = Fetch::new(host, reference, credentials);
     let (digest, mut bytes) = fetch.named().await?;
     let mut index = None;
     for _ in 0..DEEPEST {
@@ -89,16 +84,30 @@ pub(crate) async fn digest(
     Ok(told.and_then(|value| Digest::parse(value.to_str().ok()?).ok()))
 }
 
-struct Fetch<'a> {
+/// Documents of one repository.
+pub(crate) struct Fetch<'a> {
     host: &'a Host,
     reference: &'a Reference,
     scopes: [String; 1],
     credentials: Option<&'a Credentials>,
 }
 
-impl Fetch<'_> {
-    /// An answer's address and body.
-    async fn bytes(
+impl<'a> Fetch<'a> {
+    pub(crate) fn new(
+        host: &'a Host,
+        reference: &'a Reference,
+        credentials: Option<&'a Credentials>,
+    ) -> Self {
+        Self {
+            host,
+            reference,
+            scopes: [pull_scope(&reference.path)],
+            credentials,
+        }
+    }
+
+    /// An answer's headers and body.
+    pub(crate) async fn bytes(
         &self,
         path: &str,
         accept: Option<&'static str>,
@@ -138,7 +147,7 @@ impl Fetch<'_> {
     }
 
     /// What the reference names; a digest counts before a tag.
-    async fn named(&self) -> Result<(Digest, Bytes), RegistryError> {
+    pub(crate) async fn named(&self) -> Result<(Digest, Bytes), RegistryError> {
         if let Some(digest) = &self.reference.digest {
             return Ok((digest.clone(), self.manifest(digest).await?));
         }

@@ -23,6 +23,7 @@ mod proxy;
 mod push;
 mod redirect;
 mod search;
+mod signatures;
 mod tags;
 mod tls;
 mod upload;
@@ -35,6 +36,7 @@ pub use options::{Insecure, RegistryOptions, insecure, mirror};
 pub use proxy::{Proxies, masked};
 pub use push::{Outgoing, Push, Sending, Source};
 pub use search::Found;
+pub use signatures::Signature;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;

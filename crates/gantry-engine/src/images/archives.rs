@@ -70,6 +70,9 @@ impl Images {
         mut archive: Archive,
         progress: &ProgressSender,
     ) -> Result<()> {
+        if let Some(name) = &import.name {
+            self.context.policy.admit_name(name, "an import")?;
+        }
         let store = &self.context.store;
         let id = archive::import(store, &mut archive, import.config)?;
         if let Some(name) = &import.name {
@@ -96,6 +99,10 @@ impl Images {
         let options = LoadOptions {
             platform,
             progress: &tell,
+            admit: &|name| {
+                let admitted = self.context.policy.admit_name(name, "a load");
+                admitted.map_err(|refused| refused.message)
+            },
         };
         let loaded = match archive::load_with(&self.context.store, &mut archive, &options) {
             Ok(loaded) => loaded,

@@ -11,6 +11,7 @@ mod inspect;
 mod list;
 mod manifests;
 mod names;
+pub(crate) mod policy;
 mod pull;
 mod push;
 mod remote;
@@ -115,7 +116,12 @@ impl Images {
         let limits = context.settings.transfers;
         let transfers = Arc::new(Transfers::new(limits));
         Arc::new(Self {
-            puller: pull::Puller::new(store.clone(), registry.clone(), transfers.clone()),
+            puller: pull::Puller::new(
+                store.clone(),
+                registry.clone(),
+                transfers.clone(),
+                context.policy.clone(),
+            ),
             pusher: push::Pusher::new(store, registry, transfers.clone()),
             transfers,
             context,

@@ -39,6 +39,8 @@ pub struct LoadOptions<'a> {
     pub platform: Option<&'a Platform>,
     /// Is told a layer's name, how many of its bytes have passed, and how many there are.
     pub progress: &'a dyn Fn(&str, u64, u64),
+    /// Whether a name may be given, or why not: asked for all of them before the first one is.
+    pub admit: &'a dyn Fn(&Reference) -> std::result::Result<(), String>,
 }
 
 impl std::fmt::Debug for LoadOptions<'_> {
@@ -79,6 +81,7 @@ pub fn load(
     let options = LoadOptions {
         platform: None,
         progress: &at_end,
+        admit: &|_| Ok(()),
     };
     load_with(store, reader, &options)
 }
@@ -142,7 +145,12 @@ fn load_leased(
             "no images providing the requested platform(s) found: [{platform}]"
         ))),
         None if all == 0 && !docker && contents.has_entries() => Err(invalid(NOT_FOR_US)),
-        _ => name_all(store, wanted),
+        _ => {
+            for name in wanted.iter().flat_map(|one| &one.names) {
+                (options.admit)(name).map_err(invalid)?;
+            }
+            name_all(store, wanted)
+        }
     }
 }
 

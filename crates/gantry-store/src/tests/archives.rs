@@ -242,6 +242,7 @@ fn all_platforms_of_a_name_are_saved_and_loaded_in_any_order() {
         let options = archive::LoadOptions {
             platform: Some(&platform),
             progress: &|_, _, _| {},
+            admit: &|_| Ok(()),
         };
         archive::load_with(&two, &mut &saved[..], &options)
     };
@@ -318,6 +319,7 @@ fn progress_is_told_while_a_layer_passes() {
     let options = archive::LoadOptions {
         platform: None,
         progress: &|name, current, total| told.borrow_mut().push((name.to_owned(), current, total)),
+        admit: &|_| Ok(()),
     };
     archive::load_with(&two, &mut &saved[..], &options).unwrap();
     let told_first = told.take();

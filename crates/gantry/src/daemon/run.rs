@@ -116,6 +116,7 @@ fn engine_settings(settings: &Settings, program: PathBuf) -> EngineSettings {
         dns_search: settings.dns_search.clone(),
         shm_size: settings.shm_size,
         transfers: settings.registries.transfers,
+        image_policy: settings.image_policy.clone(),
         trace_starts: settings.trace_starts,
     }
 }

@@ -45,6 +45,7 @@ struct File {
     default_shm_size: Option<String>,
     /// Beyond Docker.
     max_unpack_ratio: Option<u64>,
+    image_policy: Option<PathBuf>,
     tls: Option<bool>,
     tlsverify: Option<bool>,
     tlscacert: Option<PathBuf>,
@@ -80,6 +81,7 @@ pub(crate) struct Settings {
     pub(crate) keep_blobs: bool,
     pub(crate) dedupe: bool,
     pub(crate) max_unpack_ratio: Option<u64>,
+    pub(crate) image_policy: Option<PathBuf>,
     pub(crate) shm_size: i64,
     pub(crate) tls: Option<Tls>,
     pub(crate) ready_fd: Option<i32>,
@@ -218,6 +220,7 @@ impl Settings {
             dedupe: one("dedupe", flag(flags.dedupe), file.dedupe)? == Some(true),
             keep_blobs: one("keep-blobs", flag(flags.keep_blobs), file.keep_blobs)? == Some(true),
             max_unpack_ratio: file.max_unpack_ratio,
+            image_policy: file.image_policy,
             shm_size: shm_size.transpose()?.map_or(64 << 20, |n| n as i64),
             tls,
             ready_fd: flags.ready_fd,

@@ -24,6 +24,7 @@ mod logs;
 mod mount_changes;
 mod network;
 mod platforms;
+mod policy;
 mod processes;
 mod pull;
 mod push;

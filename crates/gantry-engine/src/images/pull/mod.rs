@@ -8,6 +8,7 @@ mod layer;
 #[cfg(test)]
 mod tests;
 
+use super::policy::Policy;
 use super::transfers::Transfers;
 use super::{PullRequest, archives, builtin, credentials, report};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +32,7 @@ pub(super) struct Puller {
     store: Arc<Store>,
     registry: Registry,
     transfers: Arc<Transfers>,
+    policy: Policy,
     busy: Busy,
 }
 
@@ -75,11 +77,17 @@ impl From<RegistryError> for Error {
 }
 
 impl Puller {
-    pub(super) fn new(store: Arc<Store>, registry: Registry, transfers: Arc<Transfers>) -> Self {
+    pub(super) fn new(
+        store: Arc<Store>,
+        registry: Registry,
+        transfers: Arc<Transfers>,
+        policy: Policy,
+    ) -> Self {
         Self {
             store,
             registry,
             transfers,
+            policy,
             busy: Busy::default(),
         }
     }
@@ -251,6 +259,9 @@ impl Puller {
             progress,
             ..
         } = *source;
+        self.policy
+            .admit(reference, remote, &self.registry, credentials)
+            .await?;
         let diff_ids = diff_ids(remote)?;
         report::begin(reference, progress).await;
 

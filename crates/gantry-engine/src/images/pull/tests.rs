@@ -2,6 +2,7 @@
 
 use super::Puller;
 use crate::images::PullRequest;
+use crate::images::policy::Policy;
 use crate::images::transfers::{TransferLimits, Transfers};
 use gantry_api::progress::Progress;
 use gantry_oci::{Digest, Reference};
@@ -169,6 +170,7 @@ fn bench() -> Bench {
             store,
             Registry::new(options),
             Arc::new(Transfers::new(TransferLimits::default())),
+            Policy::default(),
         )),
     }
 }
