@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::commands::{Command, Count};
+use crate::commands::{Command, Count, manifest};
 use crate::config::ConfigFile;
 use crate::failure::Failure;
 use crate::flags::{Checked, Flags, Rule, Stop, flags, options_text, parse};
@@ -120,6 +120,10 @@ impl Cx {
         let program = &self.program;
         let mut text = format!("Usage:  {program} {} {}", self.called, command.usage);
         text = format!("{}\n\n{}\n", text.trim_end(), command.about);
+        if command.names[0].starts_with("manifest ") {
+            let called = format!("{program} {}", self.called);
+            text.push_str(&format!("\n{}\n", manifest::experimental(&called)));
+        }
         if command.names.len() > 1 {
             let names: Vec<String> = command
                 .names

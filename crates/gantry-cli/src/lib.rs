@@ -84,7 +84,8 @@ fn dispatch(program: String, words: Vec<String>) -> Outcome {
     }
     // COMPAT: unasked for, the help of a group goes to stderr.
     if rest.is_empty() {
-        eprint!("{}", overview::group(&program, &noun));
+        let blank = if noun == "manifest" { "\n" } else { "" };
+        eprint!("{blank}{}", overview::group(&program, &noun));
         return Ok(0);
     }
     if rest.first().is_some_and(is_help) {

@@ -17,7 +17,6 @@ const ABSENT: &[&str] = &[
     "config",
     "context",
     "exec",
-    "manifest",
     "network",
     "node",
     "pause",
@@ -96,6 +95,10 @@ pub(crate) fn group(program: &str, noun: &str) -> String {
         .iter()
         .find(|group| group.name == noun)
         .map_or("", |group| group.about);
+    let about = match noun {
+        "manifest" => crate::commands::manifest::description(program),
+        _ => about.to_owned(),
+    };
     let mut text = format!("Usage:  {program} {noun} COMMAND\n\n{about}\n\nCommands:\n");
     let mut rows: Vec<(&str, &str)> = COMMANDS
         .iter()
@@ -125,6 +128,7 @@ pub(crate) fn unknown(program: &str, called: &str) -> String {
         Some((noun, _)) => {
             // COMPAT: Docker's groups do not agree on what their usage is.
             let usage = match noun {
+                "manifest" => "manifest COMMAND",
                 "volume" => "volume COMMAND",
                 other => other,
             };

@@ -58,6 +58,12 @@ impl Registry {
         Asking::of(&host, reference, credentials).document().await
     }
 
+    /// Whether the registry is spoken to without TLS.
+    pub async fn is_plain(&self, reference: &Reference) -> Result<bool, RegistryError> {
+        let host = self.host(&reference.domain).await?;
+        Ok(host.base().await?.starts_with("http://"))
+    }
+
     /// A manifest's configuration.
     pub async fn configuration(
         &self,

@@ -29,7 +29,6 @@ const NEVER: &[(&str, &[&str])] = &[
         &[
             "gantry-server",
             "gantry-engine",
-            "gantry-registry",
             "gantry-store",
             "gantry-network",
             "gantry-runtime",

@@ -105,6 +105,16 @@ where
     outcome
 }
 
+/// Runs what goes on without the daemon.
+pub(crate) fn alone(work: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_background();
+    outcome
+}
+
 impl Client {
     fn new(cx: &Cx) -> Result<Client, Failure> {
         let wants_tls = tls::wanted(cx);

@@ -5,6 +5,7 @@ mod container;
 mod each;
 mod image;
 mod inspection;
+pub(crate) mod manifest;
 mod network;
 mod registry;
 mod system;
@@ -82,6 +83,10 @@ pub(crate) const GROUPS: &[Group] = &[
         about: "Manage images",
     },
     Group {
+        name: "manifest",
+        about: "Manage Docker image manifests and manifest lists",
+    },
+    Group {
         name: "system",
         about: "Manage Gantry",
     },
@@ -128,6 +133,11 @@ pub(crate) const COMMANDS: &[&Command] = &[
     &image::tag::COMMAND,
     &image::history::COMMAND,
     &image::inspect::COMMAND,
+    &manifest::annotate::COMMAND,
+    &manifest::create::COMMAND,
+    &manifest::inspect::COMMAND,
+    &manifest::push::COMMAND,
+    &manifest::rm::COMMAND,
     &registry::login::COMMAND,
     &registry::logout::COMMAND,
     &registry::search::COMMAND,

@@ -211,7 +211,8 @@ fn unescape(format: &str) -> String {
     format.replace("\\t", "\t").replace("\\n", "\n")
 }
 
-fn escaped(json: &str) -> String {
+/// With the letters that mean something in HTML as Go writes them.
+pub(crate) fn escaped(json: &str) -> String {
     json.replace('&', "\\u0026")
         .replace('<', "\\u003c")
         .replace('>', "\\u003e")

@@ -9,7 +9,7 @@ mod template;
 mod times;
 mod units;
 
-pub(crate) use listing::{Listing, by_label};
+pub(crate) use listing::{Listing, by_label, escaped};
 pub(crate) use note::{Note, note};
 pub(crate) use progress::Display;
 pub(crate) use table::table_of;

@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A client with a configuration folder of its own.
-fn client(engine: &Engine, program: &Path, args: &[&str]) -> Ran {
+fn client(engine: &Engine, program: &Path, config: &str, args: &[&str]) -> Ran {
     let mut command = Command::new(program);
     command
         .args(["-H", &engine.host()])
         .args(args)
-        .env("DOCKER_CONFIG", engine.folder().join("config"))
+        .env("DOCKER_CONFIG", engine.folder().join(config))
         .env("PATH", "/usr/bin:/bin")
         .env_remove("DOCKER_HOST")
         .env_remove("GANTRY_HOST");
@@ -25,7 +25,7 @@ fn client(engine: &Engine, program: &Path, args: &[&str]) -> Ran {
 
 fn gantry(engine: &Engine, args: &[&str]) -> Ran {
     let program = engine.command(&[]).get_program().to_owned();
-    client(engine, Path::new(&program), args)
+    client(engine, Path::new(&program), "config", args)
 }
 
 #[test]
@@ -151,24 +151,22 @@ fn compare(commands: &str, theirs: (&Engine, &str), ours: (&Engine, &str)) {
     let docker = docker_cli();
     let binary = ours.0.command(&[]).get_program().to_owned();
     let normal = Normal::new();
-    let said = |(engine, address): (&Engine, &str), program: &Path, line: &str| {
+    let said = |(engine, address): (&Engine, &str), program: &Path, config: &str, line: &str| {
         let words: Vec<String> = words(line)
             .iter()
             .map(|word| word.replace("REG", address))
             .collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let ran = client(engine, program, &words);
-        let place = engine.folder().display().to_string();
-        let of = |text: &str| normal.of(&text.replace(&place, "/FOLDER").replace(address, "REG"));
+        let ran = client(engine, program, config, &words);
+        let place = engine.folder().join(config).display().to_string();
+        let of = |text: &str| normal.of(&text.replace(&place, "/CONFIG").replace(address, "REG"));
         (ran.code, of(&ran.stdout), of(&ran.stderr))
     };
     let mut differ = Vec::new();
     for line in commands.lines() {
-        let (theirs, ours) = std::thread::scope(|scope| {
-            let theirs = scope.spawn(|| said(theirs, &docker, line));
-            let ours = said(ours, Path::new(&binary), line);
-            (theirs.join().unwrap(), ours)
-        });
+        // One after the other: they may have one registry.
+        let theirs = said(theirs, &docker, "config-docker", line);
+        let ours = said(ours, Path::new(&binary), "config", line);
         if theirs != ours {
             differ.push(format!("{line}\n  docker: {theirs:?}\n  gantry: {ours:?}"));
         }
@@ -243,6 +241,9 @@ pull REG/box:1
 pull -q REG/box:2
 pull REG/box:3
 pull REG/nothing
+pull -a REG/box
+pull -aq REG/box
+pull -a REG/nothing
 pull -a REG/box:1
 pull UPPER
 pull --platform nope/nope REG/box:1
@@ -264,5 +265,93 @@ fn a_day_with_a_registry() {
         COMMANDS,
         (&theirs, first.address()),
         (&ours, second.address()),
+    );
+}
+
+/// A list of two platforms and another repository, from its making to its end.
+const LISTS: &str = "\
+manifest
+manifest --help
+manifest nope
+manifest create --help
+manifest annotate --help
+manifest inspect --help
+manifest push --help
+manifest rm --help
+manifest create REG/list
+manifest create UPPER REG/box:arm
+manifest create REG/l UPPER
+manifest create REG/list:2 REG/box:arm
+manifest create --insecure REG/list:1 REG/box:arm REG/box:amd
+manifest create --insecure REG/list:1 REG/box:arm
+manifest create --insecure --amend REG/list:1 REG/other/box
+manifest create --insecure --amend REG/list:1 REG/nope
+manifest inspect REG/list:1
+manifest inspect -v REG/list:1
+manifest inspect REG/list:1 REG/box:arm
+manifest inspect -v REG/list:1 REG/box:amd
+manifest inspect REG/list:1 REG/nope
+manifest annotate --os linux --arch arm --variant v7 --os-features a,b --os-features b --os-version 1.2 REG/list:1 REG/box:arm
+manifest annotate --arch nope REG/list:1 REG/box:arm
+manifest annotate REG/list:1 REG/nope
+manifest annotate REG/nope REG/box:arm
+manifest annotate UPPER REG/box:arm
+manifest inspect REG/list:1
+manifest push REG/list:1
+manifest push --insecure -p REG/list:1
+manifest push REG/list:1
+manifest inspect --insecure REG/list:1
+manifest inspect --insecure -v REG/list:1
+manifest inspect --insecure REG/box:arm
+manifest inspect --insecure -v REG/box:amd
+manifest inspect --insecure REG/nope
+manifest inspect REG/box:arm
+manifest inspect
+manifest inspect a b c
+manifest create --insecure REG/l REG/list:1
+manifest create --insecure elsewhere.example/l REG/box:arm
+manifest inspect elsewhere.example/l
+manifest push elsewhere.example/l
+manifest rm elsewhere.example/l nope
+manifest rm elsewhere.example/l UPPER
+manifest rm";
+
+#[test]
+fn lists_of_manifests() {
+    let engine = Engine::start();
+    let registry = Registry::start(&engine.folder().join("registry"));
+    let address = registry.address();
+    let tar = gantry_testkit::busybox_tar();
+    for (platform, name) in [
+        ("linux/arm64", "box:arm"),
+        ("linux/amd64", "box:amd"),
+        ("linux/riscv64", "other/box"),
+    ] {
+        let (name, tar) = (format!("{address}/{name}"), tar.to_string_lossy());
+        gantry(&engine, &["import", "--platform", platform, &tar, &name]).ok();
+        gantry(&engine, &["push", "-q", &name]).ok();
+    }
+    compare(LISTS, (&engine, address), (&engine, address));
+    // Either client goes on with a list that the other one has begun.
+    let (list, box_) = (format!("{address}/both"), format!("{address}/box:arm"));
+    gantry(&engine, &["manifest", "create", "--insecure", &list, &box_]).ok();
+    let inspect = ["manifest", "inspect", "-v", &list];
+    let theirs = client(&engine, &docker_cli(), "config", &inspect).ok();
+    assert_eq!(theirs, gantry(&engine, &inspect).ok());
+    let annotate = ["manifest", "annotate", "--variant", "v8", &list, &box_];
+    client(&engine, &docker_cli(), "config", &annotate).ok();
+    let ours = gantry(&engine, &inspect).ok();
+    assert!(ours.contains("\"variant\": \"v8\""), "{ours}");
+    // What was pushed is an index that a pull understands.
+    let list = format!("{address}/list:1");
+    let pulled = gantry(&engine, &["pull", "--platform", "linux/amd64", &list]).ok();
+    assert!(pulled.ends_with(&list), "{pulled}");
+    let found = engine.api("GET", &format!("/distribution/{list}/json"), None);
+    let found: Value = found.expect(200).json();
+    let platforms = found["Platforms"].as_array().unwrap();
+    assert_eq!(platforms.len(), 3, "{found}");
+    assert_eq!(
+        platforms[1],
+        serde_json::json!({"architecture": "arm", "os": "linux", "os.version": "1.2", "os.features": ["a", "b"], "variant": "v7"})
     );
 }
