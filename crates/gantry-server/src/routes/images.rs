@@ -157,10 +157,17 @@ async fn create(call: Call) -> Result<Response> {
 
 async fn push(call: Call) -> Result<Response> {
     let images = call.state.images.clone();
+    let platform = platform(&call, ApiVersion::new(1, 46), "platform");
+    let (auth, reference) = (
+        credentials(&call),
+        reference(call.name("name"), call.query.text("tag")),
+    );
+    // Docker's client sends `{}`.
+    call.pass_over_body().await;
     let request = PushRequest {
-        reference: reference(call.name("name"), call.query.text("tag")),
-        platform: platform(&call, ApiVersion::new(1, 46), "platform")?,
-        auth: credentials(&call),
+        reference,
+        platform: platform?,
+        auth,
     };
     let (sender, lines) = mpsc::channel(LINES);
     progress::respond(lines, async move { images.push(request, sender).await }).await

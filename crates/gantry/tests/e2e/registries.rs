@@ -5,6 +5,7 @@ use gantry_testkit::{Engine, Ran, Registry, docker_cli, ran};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -354,4 +355,23 @@ fn lists_of_manifests() {
         platforms[1],
         serde_json::json!({"architecture": "arm", "os": "linux", "os.version": "1.2", "os.features": ["a", "b"], "variant": "v7"})
     );
+}
+
+#[test]
+fn a_body_that_comes_late_is_read_before_the_answer() {
+    let engine = Engine::start();
+    for path in ["nothing/push?tag=1", "nothing/push?tag=1&platform=broken"] {
+        let mut stream = UnixStream::connect(engine.socket()).unwrap();
+        let head =
+            format!("POST /v1.51/images/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        // The connection is still there, and good for another question.
+        stream.write_all(b"{}\n").unwrap();
+        let mut bytes = [0; 4096];
+        let count = stream.read(&mut bytes).unwrap();
+        let answer = String::from_utf8_lossy(&bytes[..count]);
+        assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
+        assert!(!answer.contains("connection: close"), "{answer}");
+    }
 }
