@@ -20,7 +20,7 @@ const EDGE: u64 = 10;
 const LARGEST_ANSWER: usize = 1 << 20;
 
 /// What a request shows to the registry.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Granted {
     Basic { username: String, password: String },
     Bearer(String),

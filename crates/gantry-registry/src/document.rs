@@ -5,6 +5,7 @@ use crate::host::{Host, Request, pull_scope};
 use crate::{Credentials, Platform, RegistryError, Remote, RemoteLayer};
 use bytes::Bytes;
 use gantry_oci::manifest::{Descriptor, ImageIndex, ImageManifest, Manifest};
+use gantry_oci::media_type::{DOCKER_CONFIG, OCI_CONFIG};
 use gantry_oci::{Digest, Reference};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Method, Response};
@@ -36,6 +37,7 @@ pub(crate) async fn resolve(
     for _ in 0..DEEPEST {
         match parse(&bytes)? {
             Manifest::Image(manifest) => {
+                is_image(&manifest.config.media_type)?;
                 let config = fetch.config(&manifest.config).await?;
                 return Ok(Remote {
                     digest,
@@ -57,6 +59,20 @@ pub(crate) async fn resolve(
     Err(RegistryError::Protocol(format!(
         "the manifest list of {} is nested too deep",
         reference.familiar()
+    )))
+}
+
+/// Whether a manifest is an image's, by its configuration's media type.
+// COMPAT: moby's validateMediaType (distribution/pull_v2.go): also what registries wrote there before there were types.
+fn is_image(media_type: &str) -> Result<(), RegistryError> {
+    let class = match media_type {
+        OCI_CONFIG | DOCKER_CONFIG => return Ok(()),
+        "application/octet-stream" | "application/json" | "text/html" | "" => return Ok(()),
+        "application/vnd.docker.plugin.v1+json" => "plugin",
+        _ => "unknown",
+    };
+    Err(RegistryError::Invalid(format!(
+        "Encountered remote {media_type:?}({class}) when fetching"
     )))
 }
 

@@ -2,8 +2,9 @@
 
 use crate::answer::{Patience, Refusal, Unanswered};
 use crate::auth::{Granted, Tokens};
+use crate::challenge::{self, Challenge};
 use crate::upload::Part;
-use crate::{Credentials, RegistryError, RegistryOptions, challenge, redirect, tls, words};
+use crate::{Credentials, RegistryError, RegistryOptions, redirect, tls, words};
 use bytes::Bytes;
 use gantry_oci::Reference;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
@@ -37,6 +38,8 @@ pub(crate) struct Host {
     pub(crate) mirror: bool,
     down: Mutex<Option<Instant>>,
     pub(crate) tokens: Tokens,
+    /// Held while a token is asked for.
+    granting: tokio::sync::Mutex<()>,
 }
 
 /// `repository:x:pull`
@@ -145,6 +148,7 @@ impl Host {
             mirror: name.mirror.is_some(),
             down: Mutex::new(None),
             tokens: Tokens::default(),
+            granting: tokio::sync::Mutex::default(),
         })
     }
 
@@ -216,8 +220,8 @@ impl Host {
             let Some(challenge) = challenge else {
                 return Err(Unanswered::Refused(Refusal::read(response).await));
             };
-            let answer = self.grant(&challenge, request.scopes, credentials).await;
-            granted = Some(answer.map_err(|why| match why {
+            let answer = self.granted_anew(&challenge, request, granted.as_ref());
+            granted = Some(answer.await.map_err(|why| match why {
                 Unanswered::Ungranted(refusal) => Unanswered::Ungranted(Refusal {
                     url: url.clone(),
                     ..refusal
@@ -225,6 +229,21 @@ impl Host {
                 other => other,
             })?);
             retried = true;
+        }
+    }
+
+    /// Answers a challenge; one at a time, so that requests side by side do not all ask for the same token.
+    async fn granted_anew(
+        &self,
+        challenge: &Challenge,
+        request: &Request<'_>,
+        old: Option<&Granted>,
+    ) -> Result<Granted, Unanswered> {
+        let credentials = request.credentials.filter(|_| !self.mirror);
+        let _turn = self.granting.lock().await;
+        match self.tokens.find(request.scopes, credentials) {
+            Some(newer) if Some(&newer) != old => Ok(newer),
+            _ => self.grant(challenge, request.scopes, credentials).await,
         }
     }
 
@@ -332,12 +351,14 @@ async fn is_insecure(host: &str, options: &RegistryOptions) -> bool {
     })
 }
 
-/// What an answer's headers ask for, as far as it is known.
-pub(crate) fn challenge_of(headers: &HeaderMap) -> Option<challenge::Challenge> {
+/// What an answer's headers ask for, as far as it is known: for a token before a password.
+pub(crate) fn challenge_of(headers: &HeaderMap) -> Option<Challenge> {
     let values = headers.get_all(WWW_AUTHENTICATE).into_iter();
-    values
+    let mut known: Vec<_> = values
         .filter_map(|value| challenge::parse(value.to_str().ok()?))
-        .next()
+        .collect();
+    known.sort_by_key(|challenge| *challenge == Challenge::Basic);
+    known.into_iter().next()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::answer::Unanswered;
 use crate::host::{Host, Payload, Request, Target, pull_scope};
-use crate::upload::{self, Upload};
+use crate::upload::{self, ATTEMPTS, Upload};
 use crate::{Credentials, RegistryError};
 use bytes::Bytes;
 use gantry_oci::{Digest, Reference};
@@ -164,7 +164,7 @@ impl Push {
                 }
             };
             failures += 1;
-            if !failure.is_passing() || failures >= options.attempts {
+            if !failure.is_passing() || failures >= ATTEMPTS {
                 return Err(failure.pushing());
             }
             tokio::time::sleep(options.pause_before(failures)).await;

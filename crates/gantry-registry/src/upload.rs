@@ -26,6 +26,8 @@ const SMALL: u64 = 1 << 20;
 const PIECE: u64 = 256 << 10;
 /// How often it is looked at how far a request is.
 const TICK: Duration = Duration::from_millis(100);
+/// Tries in a row in which nothing gets on.
+pub(crate) const ATTEMPTS: u32 = 5;
 /// Failures that are taken for one blob, as a multiple of those in a row.
 const IN_ALL: u32 = 4;
 
@@ -110,7 +112,7 @@ impl Upload<'_> {
             furthest = furthest.max(reached);
             in_all += 1;
             let error = failure.pushing();
-            if in_a_row >= options.attempts || in_all >= options.attempts * IN_ALL {
+            if in_a_row >= ATTEMPTS || in_all >= ATTEMPTS * IN_ALL {
                 return Err(error);
             }
             let pause = options.pause_before(in_a_row);

@@ -19,9 +19,7 @@ async fn with_manifest(change: impl Fn(&Image) -> String) -> Server {
 }
 
 fn entry(digest: &Digest, size: u64) -> String {
-    format!(
-        r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{digest}","size":{size}}}"#
-    )
+    format!(r#"{{"digest":"{digest}","size":{size}}}"#)
 }
 
 fn manifest(config: &str, layers: &[String]) -> String {
@@ -47,6 +45,27 @@ async fn ten_thousand_layers() {
         server.asked("/blobs/").is_empty(),
         "nothing of it is fetched"
     );
+}
+
+#[tokio::test]
+async fn what_is_no_image() {
+    for (media_type, class) in [
+        ("application/vnd.cncf.helm.config.v1+json", "unknown"),
+        ("application/vnd.docker.plugin.v1+json", "plugin"),
+    ] {
+        let server = with_manifest(|image| {
+            let config = Digest::of(&image.config);
+            let config = format!(r#"{{"mediaType":"{media_type}","digest":"{config}","size":2}}"#);
+            manifest(&config, &[])
+        })
+        .await;
+        let error = resolve(&server).await.unwrap_err();
+        assert!(matches!(error, RegistryError::Invalid(_)), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            format!("Encountered remote {media_type:?}({class}) when fetching")
+        );
+    }
 }
 
 #[tokio::test]

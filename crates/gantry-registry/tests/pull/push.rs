@@ -263,3 +263,16 @@ async fn an_upload_sent_elsewhere_carries_no_credentials() {
         assert!(text.contains("unsupported protocol scheme"), "{text}");
     }
 }
+
+#[tokio::test]
+async fn requests_side_by_side_ask_for_one_token() {
+    let server = UploadServer::start().await;
+    server.content.lock().unwrap().token_uses = Some(1000);
+    let push = open(&server).await;
+    let digests: Vec<_> = (0..10u8).map(|n| Digest::of(&[n])).collect();
+    let asked = digests.iter().map(|digest| push.has(digest, 1));
+    for has in futures_util::future::join_all(asked).await {
+        assert!(!has.unwrap());
+    }
+    assert_eq!(server.content.lock().unwrap().scopes.len(), 1);
+}
