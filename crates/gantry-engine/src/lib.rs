@@ -11,6 +11,7 @@ pub mod error;
 pub mod events;
 pub mod images;
 pub mod logs;
+mod moment;
 pub mod system;
 pub mod volumes;
 

@@ -3,6 +3,7 @@
 use super::Containers;
 use super::record::{Record, Status};
 use crate::error::{Error, Result};
+use crate::moment;
 use gantry_api::filter::Filters;
 use jiff::Timestamp;
 use regex::Regex;
@@ -46,23 +47,20 @@ pub(super) struct ListFilters<'a> {
     exposed: Vec<Ports<'a>>,
 }
 
-/// `until`: a Unix time, a date, or a duration before now.
+/// `until`: a point in time, the earliest of several.
 pub(crate) fn until(filters: &Filters) -> Result<Option<Timestamp>> {
-    let Some(text) = filters.get("until").next() else {
-        return Ok(None);
-    };
-    let bad = || Error::invalid(format!("invalid filter 'until={text}'"));
-    if let Ok(seconds) = text.parse::<i64>() {
-        return Timestamp::from_second(seconds).map(Some).map_err(|_| bad());
+    let now = Timestamp::now();
+    let times = filters.get("until").map(|text| moment::parse(text, now));
+    let times = times.collect::<std::result::Result<Vec<_>, _>>();
+    Ok(times.map_err(Error::invalid)?.into_iter().min())
+}
+
+/// The same for a prune, which takes one alone.
+pub(crate) fn until_for_prune(filters: &Filters) -> Result<Option<Timestamp>> {
+    match filters.get("until").count() {
+        0 | 1 => until(filters),
+        _ => Err(Error::invalid("more than one until filter specified")),
     }
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(Some(time));
-    }
-    let span: jiff::SignedDuration = text.parse().map_err(|_| bad())?;
-    Timestamp::now()
-        .checked_sub(span)
-        .map(Some)
-        .map_err(|_| bad())
 }
 
 impl<'a> ListFilters<'a> {
@@ -188,7 +186,7 @@ fn ancestors(filters: &Filters, containers: &Containers) -> Result<Option<Vec<St
     let images = &containers.context.store.images;
     let found = filters
         .get("ancestor")
-        .filter_map(|text| images.find(text).ok().flatten());
+        .flat_map(|text| images.find_all(text).unwrap_or_default());
     let mut ids: Vec<String> = found.map(|image| image.id.to_string()).collect();
     if ids.is_empty() {
         return Ok(Some(ids));

@@ -135,7 +135,7 @@ impl Containers {
         filters
             .validate(&["label", "label!", "until"])
             .map_err(|e| Error::invalid(e.0))?;
-        let until = super::filters::until(filters)?;
+        let until = super::filters::until_for_prune(filters)?;
         let mut response = PruneResponse::default();
         for container in self.all() {
             let record = container.snapshot();

@@ -211,7 +211,7 @@ fn health_options(mut text: &str) -> Result<(serde_json::Map<String, Value>, &st
 }
 
 /// Nanoseconds of `1m30s`, `500ms`, `1.5h` (Go's time.ParseDuration).
-fn duration(text: &str) -> Option<i64> {
+pub(crate) fn duration(text: &str) -> Option<i64> {
     let mut rest = text;
     let mut total = 0.0;
     if rest == "0" {

@@ -19,6 +19,7 @@ mod report;
 pub(crate) mod resolve;
 mod transfers;
 
+pub(crate) use changes::duration;
 pub use commit::CommitRequest;
 pub use names::RemoveOptions;
 pub use remote::SearchRequest;

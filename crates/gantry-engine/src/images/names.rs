@@ -3,7 +3,7 @@
 use super::Images;
 use super::resolve;
 use crate::containers::create::no_such_image;
-use crate::containers::filters::until;
+use crate::containers::filters::until_for_prune;
 use crate::error::{Error, Result};
 use gantry_api::filter::Filters;
 use gantry_api::image::{DeleteItem, PruneResponse};
@@ -367,7 +367,7 @@ impl Images {
             .validate(&["dangling", "label", "label!", "until"])
             .map_err(refuse)?;
         let dangling = filters.boolean("dangling", true).map_err(refuse)?;
-        let until = until(filters)?;
+        let until = until_for_prune(filters)?;
         let mut all = self.context.store.images.all()?;
         all.sort_by_key(|image| std::cmp::Reverse(super::list::created(image)));
         let kept = self.kept(&all);
