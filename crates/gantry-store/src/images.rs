@@ -484,10 +484,11 @@ impl Images {
         Ok(free)
     }
 
-    /// What containers stand on: layers, lowest first.
+    /// What containers stand on: layers, lowest first; each once, however many containers do.
     fn bases(&self) -> Result<Vec<Vec<Digest>>> {
         let mut bases = Vec::new();
-        for (id, base) in self.database.pairs("SELECT id, base FROM snapshot", [])? {
+        let sql = "SELECT min(id), base FROM snapshot GROUP BY base";
+        for (id, base) in self.database.pairs(sql, [])? {
             let base = serde_json::from_str(&base)
                 .map_err(|e| StoreError::Invalid(format!("the base of {id}: {e}")))?;
             if let Base::Layers(layers) = base {

@@ -208,6 +208,78 @@ fn pattern(glob: &str) -> Result<Regex> {
 mod tests {
     use super::*;
 
+    fn wanted<'a>(filters: &'a Filters, dangling: Option<bool>) -> Wanted<'a> {
+        Wanted {
+            filters,
+            dangling,
+            references: Vec::new(),
+            before: None,
+            since: None,
+        }
+    }
+
+    /// As Docker's image service decides it: (dangling, tags, digests, others were made from it, all) and the answer.
+    #[test]
+    fn what_is_listed() {
+        let filters = Filters::default();
+        for (dangling, tags, digests, inner, all, shown) in [
+            (None, 1, 0, false, false, true),
+            (None, 1, 1, true, false, true),
+            (None, 0, 1, false, false, true),
+            (None, 0, 0, false, false, true),
+            (None, 0, 0, true, false, false),
+            (None, 0, 0, true, true, true),
+            (Some(true), 0, 0, false, false, true),
+            (Some(true), 0, 1, false, false, true),
+            (Some(true), 1, 0, false, false, false),
+            (Some(true), 0, 0, true, true, false),
+            (Some(false), 0, 0, false, true, false),
+            (Some(false), 0, 1, false, false, true),
+            (Some(false), 1, 0, true, false, true),
+        ] {
+            let wanted = wanted(&filters, dangling);
+            let found = wanted.lets_through(tags, digests, inner, all);
+            assert_eq!(found, shown, "{dangling:?} {tags} {digests} {inner} {all}");
+        }
+        let mut by_name = wanted(&filters, None);
+        by_name.references = vec![pattern("a*").unwrap()];
+        assert!(
+            !by_name.lets_through(0, 0, false, true) && by_name.lets_through(1, 0, false, false)
+        );
+    }
+
+    #[test]
+    fn times_and_labels() {
+        let image = |text: &str| {
+            let config = serde_json::from_str(text).unwrap();
+            Image {
+                id: Digest::of(b"x"),
+                config,
+                diff_ids: Vec::new(),
+                size: 0,
+                tags: Vec::new(),
+                digests: Vec::new(),
+                last_tagged: None,
+                parent: None,
+            }
+        };
+        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        let made = image(r#"{"created":"2024-01-02T00:00:00Z","config":{"Labels":{"a":"b"}}}"#);
+        let timeless = image("{}");
+        let none = Filters::default();
+        let mut times = wanted(&none, None);
+        assert!(times.matches(&made) && times.matches(&timeless));
+        times.before = at("2024-01-02T00:00:00Z");
+        assert!(!times.matches(&made), "not before itself");
+        times.before = at("2024-01-03T00:00:00Z");
+        times.since = at("2024-01-01T00:00:00Z");
+        assert!(times.matches(&made) && !times.matches(&timeless));
+        let labels = Filters::parse(r#"{"label":["a=b"]}"#).unwrap();
+        assert!(wanted(&labels, None).matches(&made) && !wanted(&labels, None).matches(&timeless));
+        let other = Filters::parse(r#"{"label":["a=b","c"]}"#).unwrap();
+        assert!(!wanted(&other, None).matches(&made));
+    }
+
     #[test]
     fn patterns_of_references() {
         let matches = |glob: &str, name: &str| pattern(glob).unwrap().is_match(name);

@@ -161,3 +161,29 @@ fn pruning_asks_first_and_takes_filters() {
         "ERROR: The \"until\" filter is not supported with \"--volumes\""
     );
 }
+
+#[test]
+fn a_download_that_broke_off_goes_when_everything_goes() {
+    let engine = Engine::with_busybox();
+    let part = engine.data_root().join("partial").join("0".repeat(64));
+    std::fs::write(&part, vec![b'x'; 3 << 20]).unwrap();
+    let (all, database) = du(&engine);
+    hold("df", sum(&usage(&engine)), all - database);
+    // What is asked for by a filter, and what is not everything, does not mean it.
+    engine.gantry(&["image", "prune", "-f"]).ok();
+    engine
+        .gantry(&["image", "prune", "-af", "--filter", "until=1h"])
+        .ok();
+    assert!(part.exists());
+    let before = du(&engine).0;
+    let said = engine.gantry(&["image", "prune", "-af"]).ok();
+    let told = bytes(
+        said.lines()
+            .last()
+            .unwrap()
+            .strip_prefix("Total reclaimed space: ")
+            .unwrap(),
+    );
+    hold("prune", told as u64, before - du(&engine).0);
+    assert!(!part.exists());
+}
