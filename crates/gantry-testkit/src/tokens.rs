@@ -111,7 +111,11 @@ fn answer(mut stream: TcpStream, signer: &Signer, asked: &Mutex<Vec<Vec<String>>
     let (status, body) = match request.user() {
         Some(user) => {
             let token = signer.token(&user, &scopes);
-            let body = json!({"token": token, "access_token": token, "expires_in": LIFETIME});
+            let mut body = json!({"token": token, "access_token": token, "expires_in": LIFETIME});
+            // What `login` asks for.
+            if user == "me" && request.all("offline_token").any(|on| on == "true") {
+                body["refresh_token"] = IDENTITY.into();
+            }
             ("200 OK", body)
         }
         None => {

@@ -25,6 +25,9 @@ struct Message {
 struct Detail {
     current: i64,
     total: i64,
+    /// What is counted, where it is not bytes.
+    units: String,
+    hidecounts: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -143,9 +146,11 @@ impl Display {
         if !message.id.is_empty() {
             write!(out, "{}: ", message.id)?;
         }
-        match detail.filter(|_| moving) {
-            Some(detail) => write!(out, "{} {}", message.status, bar(detail, self.width))?,
-            None => write!(out, "{}", message.status)?,
+        write!(out, "{}", message.status)?;
+        match detail.filter(|_| self.terminal) {
+            Some(detail) if moving => write!(out, " {}", bar(detail, self.width))?,
+            Some(_) => write!(out, " ")?,
+            None => {}
         }
         if up > 0 {
             write!(out, "\r\x1b[{up}B")?;
@@ -158,9 +163,13 @@ impl Display {
 
 /// `[=====>     ]  1.2MB/3.4MB`
 fn bar(detail: &Detail, width: usize) -> String {
+    let (bytes, units) = (detail.units.is_empty(), &detail.units);
     let current = human_size(detail.current as f64);
     if detail.total <= 0 {
-        return format!("{current:>8}");
+        return match bytes {
+            true => format!("{current:>8}"),
+            false => format!("{} {units}", detail.current),
+        };
     }
     let mut text = String::new();
     if width > 110 {
@@ -171,8 +180,16 @@ fn bar(detail: &Detail, width: usize) -> String {
         text = format!("[{}>{}] ", "=".repeat(done), " ".repeat(left));
     }
     let total = human_size(detail.total as f64);
-    if detail.current > detail.total {
-        return format!("{text}{current:>8}");
+    // A total that is too small is not shown.
+    let known = detail.current <= detail.total;
+    match (detail.hidecounts, bytes, known) {
+        (true, ..) => {}
+        (false, true, true) => text.push_str(&format!("{current:>8}/{total}")),
+        (false, true, false) => text.push_str(&format!("{current:>8}")),
+        (false, false, true) => {
+            text.push_str(&format!("{}/{} {units}", detail.current, detail.total));
+        }
+        (false, false, false) => text.push_str(&format!("{} {units}", detail.current)),
     }
-    format!("{text}{current:>8}/{total}")
+    text
 }

@@ -1,3 +1,5 @@
+use std::sync::{Arc, Mutex};
+
 use super::*;
 use gotmpl::Value;
 
@@ -171,19 +173,19 @@ fn lists_are_tables_or_json_or_templates() {
     assert!(listing().render(Some("{{.Foo}}"), "").is_err());
 }
 
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+impl std::io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
 fn a_stream_of_progress_is_shown_plain_where_there_is_no_terminal() {
-    use std::sync::{Arc, Mutex};
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
     let messages = concat!(
         "{\"status\":\"Pulling\",\"id\":\"latest\"}\r\n",
         "{\"status\":\"Downloading\",\"progressDetail\":{\"current\":5,\"total\":10},\"id\":\"aa\"}\r\n",
@@ -197,7 +199,7 @@ fn a_stream_of_progress_is_shown_plain_where_there_is_no_terminal() {
         ),
         (
             true,
-            "latest: Pulling\n\n\u{1b}[1A\u{1b}[2K\raa: Downloading [=========================>                         ]       5B/10B\r\u{1b}[1B\u{1b}[1A\u{1b}[2K\raa: Pull complete\r\u{1b}[1BLoaded image: x\n",
+            "latest: Pulling\n\n\u{1b}[1A\u{1b}[2K\raa: Downloading [=========================>                         ]       5B/10B\r\u{1b}[1B\u{1b}[1A\u{1b}[2K\raa: Pull complete \r\u{1b}[1BLoaded image: x\n",
         ),
     ] {
         let sink = Sink::default();
@@ -216,4 +218,80 @@ fn a_stream_of_progress_is_shown_plain_where_there_is_no_terminal() {
     let failed =
         display.feed(b"{\"errorDetail\":{\"message\":\"no space\"},\"error\":\"no space\"}\r\n");
     assert_eq!(failed.unwrap_err(), "no space");
+}
+
+/// What a terminal shows in the end: each line as it was last written.
+fn screen(text: &str) -> Vec<String> {
+    let (mut lines, mut row) = (vec![String::new()], 0_usize);
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        rest = &rest[letter.len_utf8()..];
+        match letter {
+            '\n' => {
+                row += 1;
+                lines.resize(lines.len().max(row + 1), String::new());
+            }
+            '\r' => {}
+            '\u{1b}' => {
+                let end = rest.find(|c: char| c.is_ascii_alphabetic()).unwrap();
+                let count = rest[1..end].parse().unwrap_or(1);
+                match &rest[end..=end] {
+                    "A" => row -= count,
+                    "B" => row += count,
+                    "K" => lines[row].clear(),
+                    other => panic!("{other}"),
+                }
+                rest = &rest[end + 1..];
+            }
+            letter => lines[row].push(letter),
+        }
+    }
+    lines
+}
+
+#[test]
+fn many_layers_move_each_on_its_line() {
+    let mut messages = "{\"status\":\"Pulling from x\",\"id\":\"1\"}\n".to_owned();
+    let line = |id: usize, status: &str, detail: &str| {
+        format!("{{\"status\":\"{status}\",\"progressDetail\":{detail},\"id\":\"layer{id}\"}}\n")
+    };
+    for id in 0..40 {
+        messages.push_str(&line(id, "Pulling fs layer", "{}"));
+    }
+    for id in (0..40).rev() {
+        messages.push_str(&line(id, "Downloading", "{\"current\":30,\"total\":60}"));
+        messages.push_str(&line(id, "Extracting", "{\"current\":2,\"units\":\"s\"}"));
+    }
+    messages.push_str(&line(3, "Pull complete", "{}"));
+    messages.push_str(&line(
+        4,
+        "Extracting",
+        "{\"current\":1,\"total\":4,\"units\":\"files\"}",
+    ));
+    messages.push_str(&line(
+        5,
+        "Extracting",
+        "{\"current\":1,\"total\":4,\"hidecounts\":true}",
+    ));
+    messages.push_str("{\"status\":\"Digest: d\"}\n");
+    messages.push_str("{\"aux\":{\"Tag\":\"1\"}}\n");
+    let sink = Sink::default();
+    let mut display = Display::new(Some(Box::new(sink.clone())), true);
+    display.width = 80;
+    display.feed(messages.as_bytes()).unwrap();
+    let shown = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+    let shown = screen(&shown);
+    assert_eq!(shown.len(), 43, "{shown:?}");
+    assert_eq!(shown[0], "1: Pulling from x");
+    for (row, line) in shown[1..41].iter().enumerate() {
+        let expected = match row {
+            3 => "layer3: Pull complete ".to_owned(),
+            4 => "layer4: Extracting 1/4 files".to_owned(),
+            5 => "layer5: Extracting ".to_owned(),
+            row => format!("layer{row}: Extracting 2 s"),
+        };
+        assert_eq!(*line, expected);
+    }
+    assert_eq!(shown[41], "Digest: d");
+    assert_eq!(shown[42], "");
 }

@@ -82,6 +82,70 @@ fn a_private_registry_wants_a_login() {
     assert!(refused.ends_with("no basic auth credentials"), "{refused}");
 }
 
+#[test]
+fn a_token_server_gives_an_identity_for_the_password() {
+    let engine = Engine::with_busybox();
+    let (registry, tokens) = Registry::start_with_tokens(&engine.folder().join("registry"));
+    let address = registry.address();
+    let login = |user: &str, password: &str| {
+        gantry(&engine, &["login", "-u", user, "-p", password, address])
+    };
+    let refused = login("me", "wrong").fails_with(1);
+    let why = format!("Get \"http://{address}/v2/\": unauthorized: incorrect username or password");
+    assert!(refused.ends_with(&why), "{refused}");
+    let shown =
+        serde_json::json!({"username": "me", "password": "wrong", "serveraddress": address});
+    engine.api("POST", "/auth", Some(&shown)).expect(401);
+
+    assert_eq!(login("me", "secret").ok(), "Login Succeeded");
+    let text = std::fs::read_to_string(engine.folder().join("config/config.json")).unwrap();
+    let stored: Value = serde_json::from_str(&text).unwrap();
+    let entry = &stored["auths"][address];
+    // `me:`: the password is nowhere.
+    assert_eq!(entry["auth"], "bWU6");
+    assert_eq!(entry["identitytoken"], "identity-of-me");
+    let image = format!("{address}/team/box:1");
+    gantry(&engine, &["tag", "busybox", &image]).ok();
+    gantry(&engine, &["push", "-q", &image]).ok();
+    gantry(&engine, &["pull", "-q", &image]).ok();
+    gantry(&engine, &["manifest", "inspect", "--insecure", &image]).ok();
+    let asked = tokens.asked();
+    assert_eq!(asked.last().unwrap(), &["repository:team/box:pull"]);
+
+    // A user whom the server gives no such token keeps the password.
+    assert_eq!(login("reader", "secret").ok(), "Login Succeeded");
+    let refused = gantry(&engine, &["push", "-q", &image]).fails_with(1);
+    assert_eq!(
+        refused,
+        "denied: requested access to the resource is denied"
+    );
+    gantry(&engine, &["logout", address]).ok();
+    let refused = gantry(&engine, &["pull", &image]).fails_with(1);
+    assert!(refused.contains("pull access denied"), "{refused}");
+}
+
+#[test]
+fn a_login_needs_no_daemon() {
+    let engine = Engine::start();
+    let registry = Registry::start_private(&engine.folder().join("registry"));
+    let program = engine.command(&[]).get_program().to_owned();
+    let login = |password: &str| {
+        let mut command = Command::new(&program);
+        command
+            .args(["-H", "unix:///nonexistent/sock", "login", "-u", "me"])
+            .args(["-p", password, registry.address()])
+            .env("DOCKER_CONFIG", engine.folder().join("config"))
+            .env("PATH", "/usr/bin:/bin");
+        ran(command, b"", Duration::from_secs(30))
+    };
+    let refused = login("wrong").fails_with(1);
+    assert!(
+        refused.ends_with("failed with status: 401 Unauthorized"),
+        "{refused}"
+    );
+    assert_eq!(login("secret").ok(), "Login Succeeded");
+}
+
 /// A registry of Docker's first protocol, as far as search needs it; gives its address and the requests that came.
 fn searchable() -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

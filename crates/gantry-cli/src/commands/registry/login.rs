@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Read};
 
 use gantry_api::system::{AuthConfig, AuthResponse};
+use gantry_registry::{Credentials, Registry, RegistryOptions};
 use http::StatusCode;
 
 use super::{prompt, warn_of_environment};
@@ -78,7 +79,7 @@ fn run(cx: &Cx) -> Outcome {
             serveraddress: server.clone(),
             ..AuthConfig::default()
         };
-        let answer = ask(&client, &auth).await?;
+        let answer = ask_anyhow(&client, &auth).await?;
         keep(cx, &mut auth, &answer)?;
         cx.print(&format!("{}\n", answer.status))?;
         Ok(0)
@@ -156,6 +157,27 @@ async fn with_stored(
 /// Lets the daemon ask the registry.
 async fn ask(client: &Client, auth: &AuthConfig) -> Answered<AuthResponse> {
     client.post("/auth").body(auth)?.json().await
+}
+
+/// Asks the registry, without the daemon where there is none.
+async fn ask_anyhow(client: &Client, auth: &AuthConfig) -> Result<AuthResponse, Failure> {
+    match ask(client, auth).await {
+        Err(ApiError::Connection(_)) => {}
+        answered => return Ok(answered?),
+    }
+    let credentials = Credentials {
+        username: auth.username.clone(),
+        password: auth.password.clone(),
+        ..Credentials::default()
+    };
+    let registry = Registry::new(RegistryOptions::default());
+    let token = registry.login(&auth.serveraddress, &credentials).await;
+    Ok(AuthResponse {
+        identity_token: token
+            .map_err(|error| Failure::new(error.to_string()))?
+            .unwrap_or_default(),
+        status: "Login Succeeded".to_owned(),
+    })
 }
 
 /// Stores what is good: a token instead of the password, where the registry gives one.
