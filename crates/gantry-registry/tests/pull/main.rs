@@ -3,6 +3,7 @@
 
 mod debian;
 mod elsewhere;
+mod fetch;
 mod hostile;
 mod limits;
 mod mirrors;
