@@ -311,6 +311,20 @@ async fn two_pulls_at_once_share_the_layers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_download_at_a_time() {
+    let (bench, server) = (bench(), serve(Trick::Slow, None));
+    bench.puller.transfers.limit(TransferLimits {
+        downloads: 1,
+        ..TransferLimits::default()
+    });
+    let (done, lines) = bench.pull(&server.name()).await;
+    done.unwrap();
+    let waiting = |layer: &&Vec<u8>| steps(&lines, layer).contains(&"Waiting".to_owned());
+    let waited = server.layers.iter().filter(waiting).count();
+    assert_eq!(waited, server.layers.len() - 1, "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_breaks_leaves_nothing_half_made() {
     let wrong = Some(Digest::of(b"another tar"));
     for (trick, diff_id, words) in [
@@ -328,8 +342,11 @@ async fn what_breaks_leaves_nothing_half_made() {
         ),
     ] {
         let (bench, server) = (bench(), serve(trick, diff_id));
-        let (done, _) = bench.pull(&server.name()).await;
+        let (done, lines) = bench.pull(&server.name()).await;
         let message = done.unwrap_err().message;
+        let steps = steps(&lines, &server.layers[2]);
+        let retried = steps.contains(&"Retrying in 1 second".to_owned());
+        assert_eq!(retried, !words.contains("verification"), "{steps:?}");
         let known = message.contains(words) || message.contains("end of file");
         assert!(known, "{message}");
         let store = &bench.puller.store;
