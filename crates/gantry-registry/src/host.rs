@@ -274,7 +274,9 @@ impl Host {
             builder = builder.header(AUTHORIZATION, value);
         }
         match builder.send().await {
-            Ok(mut response) => {
+            Ok(response) => {
+                let (method, headers) = (&request.method, &request.headers);
+                let mut response = redirect::beyond(client, method, headers, response).await?;
                 let patience = Patience(self.options.document_timeout);
                 response.extensions_mut().insert(patience);
                 Ok(response)

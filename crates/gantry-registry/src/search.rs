@@ -4,7 +4,9 @@ use crate::answer::body;
 use crate::challenge::Challenge;
 use crate::host::{Host, challenge_of};
 use crate::login::Asked;
-use crate::{Credentials, Registry, RegistryError, words};
+use crate::{Credentials, Registry, RegistryError, redirect, words};
+use reqwest::Method;
+use reqwest::header::HeaderMap;
 use serde::{Deserialize, Deserializer};
 
 /// Where Docker Hub answers searches.
@@ -84,7 +86,10 @@ impl Registry {
             };
         }
         let response = match request.send().await {
-            Ok(response) => response,
+            Ok(response) => {
+                let (method, headers) = (Method::GET, HeaderMap::new());
+                redirect::beyond(&host.client, &method, &headers, response).await?
+            }
             Err(error) => {
                 let text = words::failure("Get", &address, &error).await;
                 return Err(RegistryError::Unreachable(text));

@@ -91,6 +91,35 @@ async fn another_host_gets_no_credentials_and_asks_for_none() {
     }
 }
 
+#[tokio::test]
+async fn another_host_gets_no_credentials_by_a_detour_of_its_own() {
+    let image = Image::new();
+    let elsewhere = Server::start(move |head: &Head| {
+        assert_eq!(head.header("authorization"), "");
+        match head
+            .path
+            .strip_prefix("/once")
+            .or(head.path.strip_prefix("/twice"))
+        {
+            Some(path) if head.path.starts_with("/twice") => {
+                let next = format!("/once{path}");
+                Answer::new("302 Found", &[("location", next.as_str())], b"")
+            }
+            Some(path) => Answer::new("307 Temporary Redirect", &[("location", path)], b""),
+            None => image.answer(head),
+        }
+    })
+    .await;
+    let server = redirecting(format!("http://{}/twicePATH", elsewhere.address)).await;
+    let remote = resolve(&server).await.unwrap();
+    let (registry, reference) = (registry(), server.reference("a/b:latest"));
+    let given = credentials();
+    let stream = registry.blob(&reference, &remote.layers[0], 0, Some(&given), None);
+    let pieces: Vec<_> = stream.await.unwrap().try_collect().await.unwrap();
+    assert!(!pieces.is_empty());
+    assert_eq!(elsewhere.asked("/blobs/").len(), 6, "three steps each");
+}
+
 /// A registry whose token server is at `realm`.
 async fn with_realm(realm: String) -> Server {
     let image = Image::new();

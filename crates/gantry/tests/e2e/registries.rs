@@ -158,8 +158,15 @@ fn searchable() -> (String, Arc<Mutex<Vec<String>>>) {
             let mut bytes = [0; 4096];
             let count = stream.read(&mut bytes).unwrap_or(0);
             let head = String::from_utf8_lossy(&bytes[..count]).into_owned();
+            let moved = head
+                .lines()
+                .next()
+                .and_then(|line| line.split_once("/search?q=moved-"))
+                .and_then(|(_, rest)| rest.split_once('&'))
+                .map(|(port, _)| format!("Location: http://127.0.0.1:{port}/v1/search?q=box\r\n"));
             let (status, body) = match head.split(' ').nth(1).unwrap_or_default() {
                 "/v1/_ping" => ("200 OK", "{\"standalone\": true}"),
+                _ if moved.is_some() => ("302 Found", ""),
                 path if path.starts_with("/v1/search?q=nothing") => ("200 OK", "{}"),
                 path if path.starts_with("/v1/search?q=broken") => ("200 OK", "<html>"),
                 path if path.starts_with("/v1/search?") => ("200 OK", FOUND),
@@ -170,7 +177,8 @@ fn searchable() -> (String, Arc<Mutex<Vec<String>>>) {
             }
             let length = body.len();
             let answer = format!(
-                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{}Connection: close\r\n\r\n{body}",
+                moved.unwrap_or_default()
             );
             stream.write_all(answer.as_bytes()).ok();
         }
@@ -267,6 +275,13 @@ fn search() {
         last.contains("authorization: Basic bWU6c2VjcmV0\r\n"),
         "{last}"
     );
+    // But not to whom the registry sends us on.
+    let (elsewhere, others) = searchable();
+    let port = elsewhere.rsplit(':').next().unwrap();
+    let found = gantry(&engine, &["search", &format!("{address}/moved-{port}")]).ok();
+    assert!(found.contains("me/box"), "{found}");
+    let last = others.lock().unwrap().last().cloned().unwrap();
+    assert!(!last.to_lowercase().contains("authorization"), "{last}");
     engine
         .api("GET", "/images/search?term=a&limit=-1", None)
         .expect(400);
