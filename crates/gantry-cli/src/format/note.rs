@@ -23,6 +23,10 @@ pub(crate) fn note(kind: Note, text: &str, terminal: bool) -> String {
     } else {
         format!(" {word} -> ")
     };
+    let text = match terminal {
+        true => text.replace("--platform", "\x1b[1m--platform\x1b[0m"),
+        false => text.to_owned(),
+    };
     let mut out = format!("\n{mark}");
     for (number, line) in text.split('\n').enumerate() {
         if number > 0 {

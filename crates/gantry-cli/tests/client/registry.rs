@@ -341,6 +341,7 @@ fn a_signal_at_the_password_leaves_the_terminal_as_it_was() {
     let modes = tcgetattr(&terminal.theirs).unwrap().local_modes;
     assert!(!modes.contains(LocalModes::ECHO) && modes.contains(LocalModes::ICANON));
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(read_until(&mut screen, "\n"), "\r\n");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(terminal.is_cooked());
     assert_eq!(daemon.lines().len(), 0);

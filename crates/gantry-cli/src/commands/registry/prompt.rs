@@ -55,10 +55,10 @@ pub(super) async fn password(cx: &Cx, server: &str) -> Result<String, Failure> {
         );
         eprint!("{}", note(Note::Info, &text, terminal));
     }
-    let given = line(cx, "Password: ").await;
+    let given = line(cx, "Password: ").await?;
     drop(silent);
     cx.print("\n")?;
-    match given?.as_str() {
+    match given.as_str() {
         "" => Err(Failure::new("Error: Password Required")),
         given => Ok(given.to_owned()),
     }
@@ -77,6 +77,7 @@ async fn line(cx: &Cx, question: &str) -> Result<String, Failure> {
             let text = text.map_err(|error| Failure::new(error.to_string()))??;
             Ok(text.trim().to_owned())
         }
+        // COMPAT: Docker's client calls that a success.
         number = signals.next() => {
             cx.print("\n")?;
             Err(Failure::quiet(u8::try_from(BY_SIGNAL + number).unwrap_or(1)))
