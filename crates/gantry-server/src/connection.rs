@@ -130,7 +130,7 @@ async fn answer<S: Send + Sync + 'static>(
         let plain = asked.is_some_and(|asked| asked.version < JSON_ERRORS);
         return Ok(ApiError::no_route().respond(plain).into());
     };
-    let version = match check_version(asked) {
+    let version = match check_version(asked, path) {
         Ok(version) => version,
         Err((error, plain)) => {
             let mut response = error.respond(plain);
@@ -235,7 +235,7 @@ fn split_version(path: &str) -> (Option<Asked<'_>>, &str) {
 }
 
 /// The version that a request speaks, or why it cannot be spoken (and whether that is said in plain text).
-fn check_version(asked: Option<Asked<'_>>) -> Result<ApiVersion, (ApiError, bool)> {
+fn check_version(asked: Option<Asked<'_>>, path: &str) -> Result<ApiVersion, (ApiError, bool)> {
     let Some(Asked { text, version }) = asked else {
         return Ok(version::CURRENT);
     };
@@ -249,7 +249,11 @@ fn check_version(asked: Option<Asked<'_>>) -> Result<ApiVersion, (ApiError, bool
             plain,
         ));
     }
-    if version < version::MINIMUM {
+    // COMPAT: skopeo before 1.15 (Debian 12 has 1.9) speaks 1.22 for `docker-daemon:`, which Docker Engine 28 refuses. These two
+    // have not changed since.
+    let archives =
+        version == ApiVersion::new(1, 22) && matches!(path, "/images/get" | "/images/load");
+    if version < version::MINIMUM && !archives {
         let oldest = version::MINIMUM;
         return Err((
             ApiError::invalid(format!(
@@ -281,8 +285,8 @@ mod tests {
     #[test]
     fn versions_out_of_range() {
         let refused = |path| {
-            let (asked, _) = split_version(path);
-            let (error, plain) = check_version(asked).unwrap_err();
+            let (asked, rest) = split_version(path);
+            let (error, plain) = check_version(asked, rest).unwrap_err();
             (error.message, plain)
         };
         assert_eq!(
@@ -294,6 +298,10 @@ mod tests {
         );
         assert!(refused("/v1.12/x").1);
         assert!(!refused("/v1.23/x").1);
-        assert!(check_version(split_version("/v1.24/x").0).is_ok());
+        assert!(refused("/v1.22/images/json").1);
+        for served in ["/v1.24/x", "/v1.22/images/get", "/v1.22/images/load"] {
+            let (asked, rest) = split_version(served);
+            assert!(check_version(asked, rest).is_ok(), "{served}");
+        }
     }
 }

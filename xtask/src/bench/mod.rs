@@ -8,6 +8,7 @@ mod engine;
 mod floor;
 mod gantry;
 mod images;
+mod many;
 mod material;
 mod memory;
 mod peers;
@@ -31,6 +32,7 @@ const USAGE: &str = "Usage: cargo xtask bench [OPTIONS]
   --engine NAME=CMD    measure the engine that this client command talks to (repeatable)
   --alone              Gantry alone
   --images             instead: pull and load of images, with the floor of this machine (5 runs)
+  --many               instead: starts with 5,000 containers and 500 images on record
   --steps              instead: where the time of a start goes, step by step
   --binary FILE        measure this binary instead of building one";
 
@@ -42,6 +44,7 @@ struct Options {
     alone: bool,
     steps: bool,
     images: bool,
+    many: bool,
     binary: Option<PathBuf>,
 }
 
@@ -54,6 +57,7 @@ fn options(args: &[String]) -> Result<Options> {
         alone: false,
         steps: false,
         images: false,
+        many: false,
         binary: None,
     };
     let mut args = args.iter();
@@ -71,6 +75,7 @@ fn options(args: &[String]) -> Result<Options> {
             }
             "--alone" => options.alone = true,
             "--images" => options.images = true,
+            "--many" => options.many = true,
             "--steps" => options.steps = true,
             "--binary" => options.binary = Some(value()?.into()),
             _ => bail!("unknown option {arg}\n\n{USAGE}"),
@@ -99,6 +104,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
     if options.steps {
         return print_steps(&binary, work.path(), &rootfs, options.runs());
+    }
+    if options.many {
+        return many::run(&binary, work.path(), &rootfs, options.runs());
     }
     let peers = if options.alone {
         None
