@@ -17,6 +17,8 @@ use tokio::net::lookup_host;
 
 /// What Docker Hub's names stand for.
 pub(crate) const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
+/// Tries of a first request that could not be sent.
+const PINGS: u32 = 5;
 /// How long a mirror that did not answer is passed over.
 const DOWN: Duration = Duration::from_secs(30);
 
@@ -171,7 +173,7 @@ impl Host {
         let mut failure = String::new();
         for base in &self.bases {
             let url = format!("{base}/v2/");
-            match self.client.get(&url).send().await {
+            match self.ping(&url).await {
                 Ok(response) => {
                     let status = response.status();
                     if status.is_server_error() {
@@ -186,6 +188,20 @@ impl Host {
         }
         *self.down.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         Err(RegistryError::Unreachable(failure))
+    }
+
+    /// A first request. With TLS 1.3 a server may end the connection for want of a certificate when the handshake is over
+    /// on our side; that the connection ended before the request went out says nothing, so it is tried again for the reason.
+    async fn ping(&self, url: &str) -> reqwest::Result<reqwest::Response> {
+        let mut tries = 0;
+        loop {
+            let answer = self.client.get(url).send().await;
+            tries += 1;
+            match &answer {
+                Err(error) if tries < PINGS && words::never_sent(error) => {}
+                _ => return answer,
+            }
+        }
     }
 
     fn lock_chosen(&self) -> std::sync::MutexGuard<'_, Option<String>> {

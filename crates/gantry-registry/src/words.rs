@@ -181,6 +181,12 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     None
 }
 
+/// Whether the connection was gone before the request could be sent.
+pub(crate) fn never_sent(error: &reqwest::Error) -> bool {
+    let said = innermost(error);
+    error.is_request() && said.contains("connection was not ready")
+}
+
 /// The last word of an error.
 pub(crate) fn innermost(error: &dyn Error) -> String {
     let mut last = error.to_string();

@@ -63,6 +63,8 @@ impl Normal {
             (r"\b(docker|gantry)\b", "ENGINE"),
             (r"\b(Docker|Gantry)\b", "Engine"),
             (r"\b\d{10,19}\b", "NUMBER"),
+            // Documents with times of some digits more or less.
+            (r"\b\d{3}B\b", "BYTES"),
             (r" {2,}", "  "),
         ];
         Self(
