@@ -202,6 +202,11 @@ fn images_that_must_be_signed_come_by_the_right_signature_alone() {
         .gantry(&["run", "--rm", &name, "true"])
         .fails_with(125);
     assert!(told.contains("refused by the image policy"), "{told}");
+    // What is here already is judged at a pull, too.
+    std::fs::write(&bench.policy, r#"{"default": "refuse"}"#).unwrap();
+    let name = format!("{}/team/app:right", registry.address());
+    let told = engine.gantry(&["pull", &name]).fails_with(1);
+    assert!(told.contains("refused by the image policy"), "{told}");
 }
 
 #[test]

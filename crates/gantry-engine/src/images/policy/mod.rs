@@ -106,6 +106,11 @@ impl Policy {
         Ok(Self { file })
     }
 
+    /// Whether there is one at all.
+    pub(super) fn is_set(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Whether an image may come from its registry: asked before any layer is fetched.
     pub(super) async fn admit(
         &self,
