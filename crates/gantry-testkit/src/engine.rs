@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How long the daemon may take to answer its first ping, on a machine where dozens start at once.
 const START: Duration = Duration::from_secs(20);
 /// How long the kernel may take to let go of what was a container's.
-const TEARDOWN: Duration = Duration::from_secs(10);
+const TEARDOWN: Duration = Duration::from_secs(30);
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 

@@ -1,7 +1,6 @@
 //! Links that outlive their container: looked for some time after its end, off everybody's way.
 
 use crate::context::Context;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -38,6 +37,17 @@ impl Released {
     }
 }
 
+/// Whether a link is there, in the daemon's own network, whatever sysfs is mounted. Takes no lock of the network's
+/// (netdevice(7), `SIOCGIFINDEX`).
+fn exists(link: &str) -> bool {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+    let kind = (AddressFamily::INET, SocketType::DGRAM);
+    match socket_with(kind.0, kind.1, SocketFlags::CLOEXEC, None) {
+        Ok(socket) => netdevice::name_to_index(&socket, link).is_ok(),
+        Err(_) => true,
+    }
+}
+
 /// Deletes links that linger, as long as the daemon lives.
 pub(crate) async fn clear(context: Arc<Context>) {
     let Some(bridge) = context.bridge.clone() else {
@@ -48,8 +58,7 @@ pub(crate) async fn clear(context: Arc<Context>) {
         while !context.released.is_empty() {
             tokio::time::sleep(PATIENCE).await;
             let mut links = context.released.due();
-            // Asking sysfs takes no lock of the network's.
-            links.retain(|link| Path::new("/sys/class/net").join(link).exists());
+            links.retain(|link| exists(link));
             if links.is_empty() {
                 continue;
             }
@@ -64,5 +73,16 @@ pub(crate) async fn clear(context: Arc<Context>) {
                 Ok(Ok(())) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_told_from_what_is_none() {
+        assert!(exists("lo"));
+        assert!(!exists("no-such-link"));
     }
 }
