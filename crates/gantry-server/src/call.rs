@@ -1,6 +1,6 @@
 //! A request as a handler sees it.
 
-use crate::body;
+use crate::body::{self, RequestBody};
 use crate::error::Result;
 use crate::query::Query;
 use crate::router::Parameters;
@@ -9,13 +9,9 @@ use futures_util::{Stream, StreamExt};
 use gantry_api::version::ApiVersion;
 use http::HeaderMap;
 use http_body_util::BodyStream;
-use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use std::io;
 use std::sync::Arc;
-
-/// Bytes of a body without meaning that are read.
-const MOST_PASSED_OVER: usize = 64 << 10;
 
 /// One request.
 pub(crate) struct Call<S> {
@@ -24,7 +20,7 @@ pub(crate) struct Call<S> {
     pub(crate) parameters: Parameters,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Incoming,
+    pub(crate) body: RequestBody,
 }
 
 impl<S> Call<S> {
@@ -46,19 +42,6 @@ impl<S> Call<S> {
     /// The JSON body; an empty one is the default.
     pub(crate) async fn json<T: DeserializeOwned + Default>(self) -> Result<T> {
         body::optional(&self.headers, self.body).await
-    }
-
-    /// Reads a body that means nothing. An answer before it has come would close the connection under the client, which is
-    /// still writing.
-    pub(crate) async fn pass_over_body(self) {
-        let mut stream = std::pin::pin!(self.into_stream());
-        let mut read = 0;
-        while let Some(Ok(bytes)) = stream.next().await {
-            read += bytes.len();
-            if read > MOST_PASSED_OVER {
-                return;
-            }
-        }
     }
 
     /// The body piece by piece (an archive).

@@ -1,5 +1,6 @@
 //! One connection: its requests, one after the other, until it ends or leaves HTTP.
 
+use crate::body::RequestBody;
 use crate::call::Call;
 use crate::error::ApiError;
 use crate::hijack::{Hijack, Taken};
@@ -124,6 +125,7 @@ async fn answer<S: Send + Sync + 'static>(
     request: Request<Incoming>,
 ) -> io::Result<Reply> {
     let (parts, body) = request.into_parts();
+    let body = RequestBody::new(body);
     tracing::debug!(method = %parts.method, uri = %parts.uri, "request");
     let (asked, path) = split_version(parts.uri.path());
     let Some((route, parameters)) = shared.router.find(&parts.method, path) else {

@@ -79,11 +79,7 @@ async fn extract(call: Call) -> Result<Response> {
     let (containers, name) = (call.state.containers.clone(), call.name("id").to_owned());
     let (reader, mut feeder) = upload::start(call.into_stream());
     let work = containers.extract(&name, &path, options, Box::new(reader));
-    let done = feeder.while_working(work).await;
-    if done.is_err() {
-        feeder.drain().await;
-    }
-    done?;
+    feeder.while_working(work).await?;
     Ok(reply::empty(StatusCode::OK))
 }
 

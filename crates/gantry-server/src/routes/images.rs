@@ -146,11 +146,7 @@ async fn create(call: Call) -> Result<Response> {
     let (archive, mut feeder) = upload::start(call.into_stream());
     let work = async move {
         let import = images.import(request, Box::new(archive), sender);
-        let done = feeder.while_working(import).await;
-        if done.is_err() {
-            feeder.drain().await;
-        }
-        done
+        feeder.while_working(import).await
     };
     progress::respond(lines, work).await
 }
@@ -162,8 +158,6 @@ async fn push(call: Call) -> Result<Response> {
         credentials(&call),
         reference(call.name("name"), call.query.text("tag")),
     );
-    // Docker's client sends `{}`.
-    call.pass_over_body().await;
     let request = PushRequest {
         reference,
         platform: platform?,
@@ -181,11 +175,7 @@ async fn load(call: Call) -> Result<Response> {
     let (archive, mut feeder) = upload::start(call.into_stream());
     let work = async move {
         let load = images.load(Box::new(archive), platform, quiet, sender);
-        let done = feeder.while_working(load).await;
-        if done.is_err() {
-            feeder.drain().await;
-        }
-        done
+        feeder.while_working(load).await
     };
     progress::respond(lines, work).await
 }

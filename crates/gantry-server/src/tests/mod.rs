@@ -210,6 +210,33 @@ fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").unwrap().1
 }
 
+/// A handler, a route or a version that wants no body: the client can send all of it, read the answer and go on.
+#[tokio::test]
+async fn what_is_left_of_a_body_is_read() {
+    const LENGTH: usize = 4 << 20;
+    let server = Server::start();
+    for (path, status) in [
+        ("/same", "304"),
+        ("/nonsense", "404"),
+        ("/v1.99/same", "400"),
+    ] {
+        let mut stream = server.connect().await;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: d\r\nContent-Length: {LENGTH}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stream.write_all(&vec![b'x'; LENGTH]).await.unwrap();
+        let next = "GET /hello/x HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n";
+        stream.write_all(next.as_bytes()).await.unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).await.unwrap();
+        assert!(
+            answers.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answers}"
+        );
+        assert!(answers.ends_with("[\"1.51\",\"x\"]\n"), "{answers}");
+    }
+}
+
 #[tokio::test]
 async fn versions_routes_and_headers() {
     let server = Server::start();

@@ -437,7 +437,7 @@ fn lists_of_manifests() {
 }
 
 #[test]
-fn a_body_that_comes_late_is_read_before_the_answer() {
+fn a_body_that_comes_late_does_not_end_the_connection() {
     let engine = Engine::start();
     for path in ["nothing/push?tag=1", "nothing/push?tag=1&platform=broken"] {
         let mut stream = UnixStream::connect(engine.socket()).unwrap();
