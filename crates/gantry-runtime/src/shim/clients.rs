@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Bytes kept for a client that reads slower than the container writes; then the container waits.
 const BUFFER: usize = 1 << 20;
-/// A client that takes nothing for so long while its buffer is full is cut off.
+/// A client that takes nothing for so long while its buffer is full, or after the container's end, is cut off.
 const STUCK: Duration = Duration::from_secs(10);
 
 /// One attached client.
@@ -47,15 +47,16 @@ impl Client {
         if self.gone || !wanted {
             return;
         }
-        if self.out.is_empty() {
-            self.progress = Instant::now();
-        }
+        let had_room = !self.is_full();
         if stdio.framed {
             let mut head = [kind, 0, 0, 0, 0, 0, 0, 0];
             head[4..].copy_from_slice(&(bytes.len() as u32).to_be_bytes());
             self.out.extend(head);
         }
         self.out.extend(bytes);
+        if had_room {
+            self.progress = Instant::now();
+        }
         self.flush();
     }
 
@@ -91,16 +92,71 @@ impl Client {
         self.out.len() >= BUFFER
     }
 
-    /// Gives it up when it takes nothing.
-    pub(super) fn cut_off_if_stuck(&mut self) {
-        if self.has_output() && self.progress.elapsed() >= STUCK {
+    /// Gives it up when somebody waits for it, the container or its end, and it takes nothing.
+    pub(super) fn cut_off_if_stuck(&mut self, ended: bool) {
+        let waited_for = self.is_full() || (ended && self.has_output());
+        if waited_for && self.progress.elapsed() >= STUCK {
             self.gone = true;
             self.out.clear();
         }
     }
 
+    /// The container has ended: no more input, and the time in which it has to take the rest begins.
+    pub(super) fn end(&mut self) {
+        self.sends = false;
+        self.progress = Instant::now();
+    }
+
     /// Whether it waits for the socket to take more; then somebody has to look at the clock, too.
     pub(super) fn waits(&self) -> bool {
         !self.gone && self.has_output()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    const PIPES: StdioPlan = StdioPlan {
+        tty: false,
+        open_stdin: false,
+        stdin_once: false,
+        framed: true,
+        console_size: None,
+    };
+
+    /// A client with output that its socket does not take, for longer than anybody waits.
+    fn stuck(bytes: usize) -> (Client, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let streams = Streams {
+            stdin: true,
+            stdout: true,
+            stderr: true,
+        };
+        let mut client = Client::new(ours.into(), streams).unwrap();
+        while client.out.len() < bytes {
+            client.push(1, &[b'x'; 4096], &PIPES);
+        }
+        client.progress = Instant::now().checked_sub(STUCK * 2).unwrap();
+        (client, theirs)
+    }
+
+    #[test]
+    fn a_client_is_cut_off_only_where_somebody_waits_for_it() {
+        let (mut idle, _theirs) = stuck(BUFFER / 2);
+        idle.cut_off_if_stuck(false);
+        assert!(idle.waits());
+        // The container's end gives it the whole time again.
+        idle.end();
+        idle.cut_off_if_stuck(true);
+        assert!(idle.waits());
+        idle.progress = Instant::now().checked_sub(STUCK).unwrap();
+        idle.cut_off_if_stuck(true);
+        assert!(idle.gone);
+
+        let (mut full, _theirs) = stuck(BUFFER);
+        full.cut_off_if_stuck(false);
+        assert!(full.gone);
     }
 }

@@ -39,6 +39,8 @@ struct Loop {
     watchers: Vec<OwnedFd>,
     input: VecDeque<u8>,
     close_stdin: bool,
+    /// The container has ended and all its output is taken.
+    ended: bool,
     chunk: Vec<u8>,
 }
 
@@ -70,6 +72,7 @@ pub(super) fn serve(mut running: Running) {
         watchers: vec![watcher],
         input: VecDeque::new(),
         close_stdin: false,
+        ended: false,
         chunk: vec![0; 16 << 10],
     };
     state.run();
@@ -212,7 +215,9 @@ impl Loop {
             self.running.log.step();
         }
         if waits {
-            self.clients.iter_mut().for_each(Client::cut_off_if_stuck);
+            for client in &mut self.clients {
+                client.cut_off_if_stuck(self.ended);
+            }
         }
         self.tidy();
         ended
@@ -410,12 +415,17 @@ impl Loop {
             let _ = rustix::net::send(watcher, &bytes, rustix::net::SendFlags::NOSIGNAL);
         }
         for client in &mut self.clients {
-            client.sends = false;
+            client.end();
         }
-        while self.clients.iter().any(Client::waits) {
+        self.ended = true;
+        // Each one's stream ends with its own last byte, however slow the others are.
+        loop {
+            self.clients.retain(Client::waits);
+            if self.clients.is_empty() {
+                break;
+            }
             self.turn(false, Some(Instant::now() + Duration::from_secs(1)));
         }
-        self.clients.clear();
         std::mem::take(&mut self.running.log).close();
         if let Some(Owned {
             cgroup,

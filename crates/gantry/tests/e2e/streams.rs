@@ -142,6 +142,31 @@ fn a_client_that_leaves_takes_nothing_with_it() {
 }
 
 #[test]
+fn a_client_that_does_not_read_yet_delays_nobody_s_end() {
+    const LENGTH: usize = 900_000;
+    let engine = Engine::with_busybox();
+    let script = format!("read x; yes | head -c {LENGTH}");
+    let body = json!({"Image": "busybox", "OpenStdin": true, "StdinOnce": true, "Cmd": ["sh", "-c", script]});
+    engine
+        .api("POST", "/containers/create?name=two", Some(&body))
+        .expect(201);
+    engine
+        .api("POST", "/containers/two/start", None)
+        .expect(204);
+    let path = "/containers/two/attach?stream=1&stdin=1&stdout=1&stderr=1";
+    let (late, early) = (engine.hijack(path, b""), engine.hijack(path, b""));
+    let received = |one: gantry_testkit::Hijacked| {
+        let (frames, rest) = read_frames(&one.finish());
+        assert!(rest.is_empty());
+        frames.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
+    };
+    // The first half-close is the end of the input; the second client takes nothing until the first has all. Without
+    // that it would be cut off first, after ten seconds.
+    assert_eq!(received(early), LENGTH);
+    assert_eq!(received(late), LENGTH);
+}
+
+#[test]
 fn logs_are_dockers_json_and_rotate() {
     let engine = Engine::with_busybox();
     engine
