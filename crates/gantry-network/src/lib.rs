@@ -11,10 +11,12 @@
 
 pub mod addresses;
 pub mod bridge;
+pub mod endpoint;
 mod error;
 mod firewall;
 mod link;
 mod netlink;
+pub mod network;
 mod nftables;
 mod ports;
 pub mod sandbox;
