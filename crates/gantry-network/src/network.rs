@@ -32,6 +32,7 @@ pub enum Driver {
     Ipvlan {
         parent: Parent,
         mode: IpvlanMode,
+        flag: IpvlanFlag,
     },
 }
 
@@ -58,6 +59,16 @@ pub enum IpvlanMode {
     L2,
     L3,
     L3s,
+}
+
+/// `linux/if_link.h`, `IPVLAN_F_*`: who of those on one link may talk to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum IpvlanFlag {
+    /// Neither flag: all of them.
+    #[default]
+    Bridge,
+    Private,
+    Vepa,
 }
 
 /// What `com.docker.network.bridge.*` and its neighbours say.
@@ -107,6 +118,8 @@ pub struct Subnet {
     pub range: Option<IpNet>,
     /// None: the network has no way out (internal with an isolated gateway, macvlan without one).
     pub gateway: Option<IpAddr>,
+    /// `--default-gateway`: another machine on the bridge that containers send to, instead of the bridge itself.
+    pub default_gateway: Option<IpAddr>,
     /// `--aux-address`: never given out.
     pub reserved: Vec<IpAddr>,
 }
