@@ -13,6 +13,7 @@ pub mod files;
 pub mod filter;
 pub mod go;
 pub mod image;
+pub mod network;
 pub mod progress;
 pub mod registry;
 pub mod stats;

@@ -51,6 +51,7 @@ pub struct Context {
     pub unified_cgroup: bool,
     /// The one client of all registries: its connections and tokens are shared.
     pub registry: gantry_registry::Registry,
+    pub networks: crate::networks::Networks,
     pub volumes: crate::volumes::Volumes,
     pub(crate) policy: crate::images::policy::Policy,
     pub(crate) spare: crate::containers::spare::Spare,

@@ -5,7 +5,9 @@ use crate::context::{Context, Settings};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::images::Images;
+use crate::networks::Networks;
 use gantry_network::bridge::{Bridge, BridgeConfig};
+use gantry_network::network::{self, Driver, GatewayMode, Network, Subnet};
 use gantry_registry::RegistryOptions;
 use gantry_runtime::spawn::Spawner;
 use gantry_store::{Options as StoreOptions, Store};
@@ -78,11 +80,18 @@ fn open_blocking(
     let policy = crate::images::policy::Policy::open(settings.image_policy.clone())?;
     let store = Arc::new(Store::open_with(&settings.data_root, store)?);
     let (records, endpoints) = recover::read_records(&store, &settings.exec_root)?;
+    let ours = bridge.as_ref().is_some_and(|b| b.existing.is_none());
     let bridge = bridge
         .map(|config| Bridge::up(config, &endpoints))
         .transpose()
         .map_err(|e| Error::caused("cannot bring the default bridge up", e))?;
-    let bridge_id = bridge_id(&store)?;
+    let networks = Networks::open(store.clone())?;
+    let bridge_id = networks.bridge()?.id.clone();
+    networks.set_bridge(
+        bridge
+            .as_ref()
+            .map(|up| default_network(&bridge_id, up, ours)),
+    )?;
     let unified_cgroup = !std::path::Path::new("/sys/fs/cgroup/memory").exists();
     let events = Arc::new(Events::new());
     let data_root = &settings.data_root;
@@ -94,6 +103,7 @@ fn open_blocking(
         spawner: Arc::new(spawner),
         bridge: bridge.map(Arc::new),
         events,
+        networks,
         volumes,
         policy,
         bridge_id,
@@ -105,19 +115,31 @@ fn open_blocking(
     Ok((Arc::new(context), records))
 }
 
-/// The default network's identity: made once for a data root.
-fn bridge_id(store: &Store) -> Result<String> {
-    if let Some((id, _)) = store
-        .database
-        .all("network")?
-        .into_iter()
-        .find(|(_, json)| json.contains("\"bridge\""))
-    {
-        return Ok(id);
+/// The default bridge as a network.
+fn default_network(id: &str, bridge: &Bridge, ours: bool) -> Network {
+    Network {
+        id: id.to_owned(),
+        name: "bridge".to_owned(),
+        driver: Driver::Bridge(network::Bridge {
+            link: bridge.name().to_owned(),
+            ours,
+            icc: true,
+            masquerade: true,
+            host_binding: None,
+            inhibit_ipv4: false,
+            source: Vec::new(),
+            gateway_mode_v4: GatewayMode::Nat,
+            gateway_mode_v6: GatewayMode::Nat,
+            trusted_links: Vec::new(),
+        }),
+        subnets: vec![Subnet {
+            net: bridge.subnet().into(),
+            range: None,
+            gateway: Some(bridge.gateway().into()),
+            default_gateway: None,
+            reserved: Vec::new(),
+        }],
+        internal: false,
+        mtu: bridge.mtu(),
     }
-    let id = crate::containers::create::random_id();
-    store
-        .database
-        .put("network", &id, "{\"name\":\"bridge\"}")?;
-    Ok(id)
 }

@@ -12,6 +12,7 @@ pub mod events;
 pub mod images;
 pub mod logs;
 mod moment;
+pub mod networks;
 pub mod system;
 pub mod volumes;
 

@@ -1,0 +1,56 @@
+use super::*;
+
+fn open(dir: &std::path::Path) -> Networks {
+    let store = Arc::new(Store::open(dir).unwrap());
+    Networks::open(store).unwrap()
+}
+
+#[test]
+fn the_engines_own_networks_keep_their_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let ids = |networks: &Networks| -> Vec<(String, String)> {
+        let all = networks.all();
+        all.iter().map(|n| (n.id.clone(), n.name.clone())).collect()
+    };
+    let first = ids(&open(dir.path()));
+    assert_eq!(first.len(), 3);
+    assert_eq!(first, ids(&open(dir.path())));
+}
+
+#[test]
+fn the_bridge_of_an_earlier_version_keeps_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(dir.path()).unwrap());
+    let bare = "{\"name\":\"bridge\"}";
+    store.database.put(KIND, "abc", bare).unwrap();
+    let networks = Networks::open(store).unwrap();
+    assert_eq!(networks.bridge().unwrap().id, "abc");
+    assert_ne!(networks.find("host").unwrap().id, "abc");
+}
+
+#[test]
+fn found_by_id_then_name_then_prefix() {
+    let dir = tempfile::tempdir().unwrap();
+    let networks = open(dir.path());
+    let ids = [
+        "e".repeat(64),
+        format!("{}f", "e".repeat(63)),
+        "9".repeat(64),
+    ];
+    for (id, name) in ids.iter().zip(["one", "two", "eeee"]) {
+        networks
+            .insert(NetworkRecord::new(id.clone(), name, "bridge"))
+            .unwrap();
+    }
+    assert_eq!(networks.find(&ids[0]).unwrap().name, "one");
+    assert_eq!(networks.find("eeee").unwrap().id, ids[2]);
+    assert_eq!(networks.find("99").unwrap().name, "eeee");
+    let words = |text: &str| networks.find(text).unwrap_err().message;
+    assert_eq!(
+        words("eeeeee"),
+        "network eeeeee is ambiguous (2 matches found based on ID prefix)"
+    );
+    assert_eq!(words("nothing"), "network nothing not found");
+    networks.delete(&ids[0]).unwrap();
+    assert_eq!(networks.find("eeeeee").unwrap().name, "two");
+}
