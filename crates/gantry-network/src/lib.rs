@@ -1,6 +1,7 @@
 //! Links, firewall, addresses: the default bridge.
 //!
-//! Owns: links (netlink), the `gantry` nftables table, addresses (IPAM), published ports, network namespaces.
+//! Owns: links (netlink), the `gantry` nftables table, addresses (IPAM), published ports, network namespaces, the name
+//! server at 127.0.0.11 ([`dns`]).
 //! Never: knows images; starts a helper program.
 //! Start here: [`bridge::Bridge`], [`sandbox::Sandbox`].
 //!
@@ -11,6 +12,7 @@
 
 pub mod addresses;
 pub mod bridge;
+pub mod dns;
 pub mod endpoint;
 mod error;
 mod firewall;

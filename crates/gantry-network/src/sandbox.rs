@@ -1,7 +1,7 @@
 //! Network namespaces.
 use crate::error::NetworkError;
 use crate::link;
-use crate::netlink::Netlink;
+use crate::netlink::{Netlink, Refusal};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use std::fs::File;
 use std::io;
@@ -42,16 +42,22 @@ impl Sandbox {
 
     /// Takes up a namespace that exists, for example the one of a process that runs.
     pub fn adopt(netns: OwnedFd) -> Result<Self, NetworkError> {
-        let netlink = on_new_thread(|| {
-            rustix::thread::move_into_link_name_space(
-                netns.as_fd(),
-                Some(LinkNameSpaceType::Network),
-            )?;
-            Netlink::route()
-        })
-        .map_err(NetworkError::kernel("entering a network namespace"))?;
+        let netlink = inside(&netns, || Ok(Netlink::route()?))
+            .map_err(NetworkError::kernel("entering a network namespace"))?;
         Ok(Self { netns, netlink })
     }
+}
+
+/// Runs `work` in a namespace that exists.
+pub(crate) fn inside<T: Send>(
+    netns: &OwnedFd,
+    work: impl FnOnce() -> Result<T, Refusal> + Send,
+) -> Result<T, Refusal> {
+    on_new_thread(|| {
+        let kind = Some(LinkNameSpaceType::Network);
+        rustix::thread::move_into_link_name_space(netns.as_fd(), kind)?;
+        Ok(work())
+    })?
 }
 
 /// Runs `work` on a thread that ends with it, and takes the namespace it entered along.

@@ -26,6 +26,8 @@ pub(crate) enum Field {
     SourceAddress,
     DestinationAddress,
     /// 2 bytes.
+    SourcePort,
+    /// 2 bytes.
     DestinationPort,
     /// Whether the destination is the host itself (`RTN_LOCAL`); a number in the machine's order.
     DestinationKind,
@@ -70,9 +72,18 @@ pub(crate) enum Expression {
         map: &'static str,
         to: u32,
     },
+    /// Puts a value into a register.
+    Set {
+        at: u32,
+        value: Vec<u8>,
+    },
     /// New destination: an address and a port. Ends the chain.
     Dnat {
         address: u32,
+        port: u32,
+    },
+    /// New source port, with the address as it is. Ends the chain.
+    SourcePort {
         port: u32,
     },
     /// Sends as the host. Ends the chain.
@@ -116,6 +127,14 @@ impl Expression {
             Self::Map { at, map, to } => message.nest(DATA, |m| {
                 m.string(1, map).big(2, register(*at)).big(3, register(*to))
             }),
+            Self::Set { at, value } => message.nest(DATA, |m| {
+                m.big(1, register(*at)).nest(2, |m| m.bytes(VALUE, value))
+            }),
+            Self::SourcePort { port } => message.nest(DATA, |m| {
+                m.big(1, libc::NFT_NAT_SNAT as u32)
+                    .big(2, libc::AF_INET as u32)
+                    .big(5, register(*port))
+            }),
             Self::Dnat { address, port } => message.nest(DATA, |m| {
                 m.big(1, libc::NFT_NAT_DNAT as u32)
                     .big(2, libc::AF_INET as u32)
@@ -135,18 +154,19 @@ impl Expression {
         match self {
             Self::Load { field, .. } => match field {
                 Field::InputName | Field::OutputName | Field::Protocol => "meta",
-                Field::SourceAddress | Field::DestinationAddress | Field::DestinationPort => {
-                    "payload"
-                }
+                Field::SourceAddress
+                | Field::DestinationAddress
+                | Field::SourcePort
+                | Field::DestinationPort => "payload",
                 Field::DestinationKind => "fib",
                 Field::ConnectionState | Field::ConnectionStatus => "ct",
             },
             Self::Mask { .. } => "bitwise",
             Self::Compare { .. } => "cmp",
             Self::InSet { .. } | Self::Map { .. } => "lookup",
-            Self::Dnat { .. } => "nat",
+            Self::Dnat { .. } | Self::SourcePort { .. } => "nat",
             Self::Masquerade => "masq",
-            Self::Finish(_) => "immediate",
+            Self::Set { .. } | Self::Finish(_) => "immediate",
         }
     }
 }
@@ -164,6 +184,7 @@ fn load(message: Message, field: Field, to: u32) -> Message {
         Field::ConnectionStatus => keyed(message, libc::NFT_CT_STATUS),
         Field::SourceAddress => payload(message, NETWORK_HEADER, 12, 4),
         Field::DestinationAddress => payload(message, NETWORK_HEADER, 16, 4),
+        Field::SourcePort => payload(message, TRANSPORT_HEADER, 0, 2),
         Field::DestinationPort => payload(message, TRANSPORT_HEADER, 2, 2),
         Field::DestinationKind => message
             .big(1, to)

@@ -19,6 +19,7 @@ const HOOK_PRIORITY: u16 = 2;
 const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
 const RULE_EXPRESSIONS: u16 = 4;
+const RULE_USER_DATA: u16 = 7;
 const SET_TABLE: u16 = 1;
 const SET_NAME: u16 = 2;
 const SET_FLAGS: u16 = 3;
@@ -176,17 +177,25 @@ impl<'a> Batch<'a> {
             .string(CHAIN_TYPE, chain.kind);
         self.messages.push(message);
         for rule in &chain.rules {
-            let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
-            let message = request(libc::NFT_MSG_NEWRULE, flags)
-                .string(RULE_TABLE, self.table)
-                .string(RULE_CHAIN, chain.name)
-                .nest(RULE_EXPRESSIONS, |m| {
-                    rule.iter().fold(m, |m, expression| {
-                        m.nest(LIST_ITEM, |m| expression.encode(m))
-                    })
-                });
-            self.messages.push(message);
+            self.add_rule(chain.name, rule, "");
         }
+    }
+
+    /// Adds a rule at the end of a chain; a comment is kept with it, see [`comments`].
+    pub(crate) fn add_rule(&mut self, chain: &str, rule: &[Expression], comment: &str) {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
+        let mut message = request(libc::NFT_MSG_NEWRULE, flags)
+            .string(RULE_TABLE, self.table)
+            .string(RULE_CHAIN, chain)
+            .nest(RULE_EXPRESSIONS, |m| {
+                rule.iter().fold(m, |m, expression| {
+                    m.nest(LIST_ITEM, |m| expression.encode(m))
+                })
+            });
+        if !comment.is_empty() {
+            message = message.bytes(RULE_USER_DATA, &user_data(comment));
+        }
+        self.messages.push(message);
     }
 
     pub(crate) fn add_set(&mut self, set: &Set) {
@@ -268,6 +277,39 @@ pub(crate) fn drops_by_default(
         .find(|(kind, _)| *kind == CHAIN_POLICY)
         .map(|(_, value)| value.to_vec());
     Ok(policy.as_deref() == Some(DROP.to_be_bytes().as_slice()))
+}
+
+/// The comments of a chain's rules in an IPv4 table; none where there is no such table.
+pub(crate) fn comments(
+    netlink: &Netlink,
+    table: &str,
+    chain: &str,
+) -> Result<Vec<String>, Refusal> {
+    let kind = subsystem(libc::NFT_MSG_GETRULE);
+    let get = Message::with_flags(kind, libc::NLM_F_REQUEST | libc::NLM_F_DUMP)
+        .fixed(&family_header(libc::AF_INET))
+        .string(RULE_TABLE, table)
+        .string(RULE_CHAIN, chain);
+    let rules = netlink.dump(&get)?;
+    let comment = |rule: &Vec<u8>| {
+        attributes(rule.get(4..)?)
+            .find(|(kind, _)| *kind == RULE_USER_DATA)
+            .and_then(|(_, value)| text_of(value))
+    };
+    Ok(rules.iter().filter_map(comment).collect())
+}
+
+/// A comment as the `nft` program notes it: note 0, its length, its text with a closing zero.
+fn user_data(comment: &str) -> Vec<u8> {
+    let length = comment.len() as u8 + 1;
+    [&[0, length], comment.as_bytes(), &[0]].concat()
+}
+
+fn text_of(user_data: &[u8]) -> Option<String> {
+    match user_data {
+        [0, _, text @ ..] => Some(crate::netlink::string(text)),
+        _ => None,
+    }
 }
 
 fn encode_element(message: Message, element: &Element) -> Message {
