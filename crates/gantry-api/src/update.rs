@@ -3,7 +3,7 @@
 //! Docker's part are the limits and the restart policy, as in `HostConfig`; what is empty or 0 stays. Gantry's own part is
 //! below `GantryUpdate`.
 
-use crate::container::{HostConfig, Map, Mount};
+use crate::container::{HostConfig, Map, Mount, PortMap};
 use serde::{Deserialize, Serialize};
 
 /// The body.
@@ -19,7 +19,8 @@ pub struct UpdateBody {
     pub gantry_update: Changes,
 }
 
-/// Beyond Docker: what else of a container can be changed. Labels and mounts change at once, the rest at the next start.
+/// Beyond Docker: what else of a container can be changed. Labels, mounts and published ports change at once, the rest at
+/// the next start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Changes {
@@ -42,6 +43,12 @@ pub struct Changes {
     /// Destinations of mounts that go.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mounts_remove: Vec<String>,
+    /// Published at once where the container runs, and at each start.
+    #[serde(skip_serializing_if = "PortMap::is_empty")]
+    pub ports: PortMap,
+    /// Published ports that go, before the new ones come; an empty `HostIp` or `HostPort` stands for any.
+    #[serde(skip_serializing_if = "PortMap::is_empty")]
+    pub ports_remove: PortMap,
 }
 
 impl Changes {

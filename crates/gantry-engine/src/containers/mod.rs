@@ -23,6 +23,7 @@ mod mounts;
 pub mod names;
 pub mod pause;
 pub mod phase;
+mod published;
 pub mod record;
 pub(crate) mod recover;
 pub mod remove;

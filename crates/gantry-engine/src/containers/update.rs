@@ -66,6 +66,7 @@ impl Containers {
         apply(&mut after, changes).map_err(wrap)?;
         let (add, remove) = (&changes.mounts, &changes.mounts_remove);
         super::mounts::change(&mut after, add, remove).map_err(wrap)?;
+        change_ports(&before, &mut after, changes).map_err(wrap)?;
         let (old, new) = (
             spec::limits(&before.host_config)?,
             spec::limits(&after.host_config)?,
@@ -187,6 +188,25 @@ fn merge(own: &mut HostConfig, asked: &HostConfig) -> Result<()> {
             ));
         }
         own.restart_policy = policy.clone();
+    }
+    Ok(())
+}
+
+/// Takes over other ports.
+fn change_ports(before: &Record, after: &mut Record, changes: &Changes) -> Result<()> {
+    let (add, remove) = (&changes.ports, &changes.ports_remove);
+    if add.is_empty() && remove.is_empty() {
+        return Ok(());
+    }
+    let live: Vec<_> = super::list::ports(before)
+        .into_iter()
+        .filter_map(|at| Some((format!("{}/{}", at.private_port, at.kind), at.public_port?)))
+        .collect();
+    let (config, host) = (&mut after.config, &mut after.host_config);
+    super::published::change(config, host, add, remove, &live)?;
+    if before.state.status.is_alive() {
+        let text = "ports of a running container cannot be changed yet; stop it before";
+        return Err(Error::conflict(text));
     }
     Ok(())
 }

@@ -75,6 +75,18 @@ pub(super) fn host_config(config: &HostConfig) -> Result<()> {
             return refuse(format!("bad format for add-host: \"{entry}\""));
         }
     }
+    ports(config)?;
+    if !(-1000..=1000).contains(&config.oom_score_adj) {
+        return refuse(format!(
+            "Invalid value {}, range for oom score adj is [-1000, 1000]",
+            config.oom_score_adj
+        ));
+    }
+    capabilities(config)
+}
+
+/// Checks what is to be published.
+pub(super) fn ports(config: &HostConfig) -> Result<()> {
     for (port, bindings) in config.port_bindings.iter().flatten() {
         let number = port.split('/').next().unwrap_or_default();
         if !number.split('-').all(|n| n.parse::<u16>().is_ok()) {
@@ -87,13 +99,7 @@ pub(super) fn host_config(config: &HostConfig) -> Result<()> {
             }
         }
     }
-    if !(-1000..=1000).contains(&config.oom_score_adj) {
-        return refuse(format!(
-            "Invalid value {}, range for oom score adj is [-1000, 1000]",
-            config.oom_score_adj
-        ));
-    }
-    capabilities(config)
+    Ok(())
 }
 
 fn capabilities(config: &HostConfig) -> Result<()> {

@@ -1,6 +1,6 @@
 //! `gantry update`
 
-use gantry_api::container::HostConfig;
+use gantry_api::container::{HostConfig, PortMap};
 use gantry_api::update::{Changes, UpdateBody, UpdateResponse};
 
 use crate::client::talk;
@@ -10,7 +10,7 @@ use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Checked, flags};
 use crate::request::{
-    Bytes, Cpus, Label, MemorySwap, MountRule, Variable, Weight, pairs, restart_policy,
+    Bytes, Cpus, Label, MemorySwap, MountRule, Variable, Weight, pairs, published, restart_policy,
 };
 
 pub(crate) const COMMAND: Command = Command {
@@ -65,9 +65,18 @@ flags! {
         mount_rm: Vec<String> = "mount-rm";
         /// Tune container pids limit (set -1 for unlimited)
         pids_limit: i64 = "pids-limit";
+        /// Publish a port of the container, now and at each start
+        publish_add: Vec<String> = "publish-add";
+        /// Take a published port away ([[ip:]hostPort:]containerPort[/protocol])
+        publish_rm: Vec<String> = "publish-rm";
         /// Restart policy to apply when a container exits
         restart: String = "restart";
     }
+}
+
+fn ports(texts: &[String]) -> Result<PortMap, Failure> {
+    let (_, bindings) = published(texts).map_err(Failure::new)?;
+    Ok(bindings)
 }
 
 fn body(flags: &UpdateFlags) -> Result<UpdateBody, Failure> {
@@ -102,6 +111,8 @@ fn body(flags: &UpdateFlags) -> Result<UpdateBody, Failure> {
             log_options: pairs(&flags.log_opt),
             mounts: flags.mount_add.items.clone(),
             mounts_remove: flags.mount_rm.clone(),
+            ports: ports(&flags.publish_add)?,
+            ports_remove: ports(&flags.publish_rm)?,
         },
     };
     if body == UpdateBody::default() {
