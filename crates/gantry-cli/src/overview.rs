@@ -17,7 +17,6 @@ const ABSENT: &[&str] = &[
     "config",
     "context",
     "exec",
-    "network",
     "node",
     "pause",
     "plugin",

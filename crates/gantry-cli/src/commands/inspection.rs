@@ -8,7 +8,7 @@ use crate::commands::each::container;
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
 use crate::flags::flags;
-use crate::format::shape::{CONTAINER, IMAGE, VOLUME};
+use crate::format::shape::{CONTAINER, IMAGE, NETWORK, VOLUME};
 use crate::format::{Template, from_json, indented};
 
 /// The kinds of objects that are known.
@@ -16,6 +16,7 @@ use crate::format::{Template, from_json, indented};
 pub(super) enum Kind {
     Container,
     Image,
+    Network,
     Volume,
 }
 
@@ -30,6 +31,10 @@ pub(super) async fn fetch(
         Kind::Container => {
             let call = client.get(container(name, "/json")?);
             call.switch("size", size).json().await
+        }
+        Kind::Network => {
+            let path = format!("/networks/{}", encode(name));
+            client.get(path).json().await
         }
         Kind::Volume => {
             let path = format!("/volumes/{}", encode(name));
@@ -112,6 +117,7 @@ fn render(template: &Template, kind: Kind, raw: &RawValue) -> Result<String, Str
     let shape = match kind {
         Kind::Container => &CONTAINER,
         Kind::Image => &IMAGE,
+        Kind::Network => &NETWORK,
         Kind::Volume => &VOLUME,
     };
     if kind == Kind::Image {

@@ -32,6 +32,7 @@ pub(crate) struct ConfigFile {
     pub(crate) ps_format: Option<String>,
     pub(crate) images_format: Option<String>,
     pub(crate) stats_format: Option<String>,
+    pub(crate) networks_format: Option<String>,
     pub(crate) detach_keys: Option<String>,
     pub(crate) proxies: BTreeMap<String, Proxy>,
     prune_filters: Vec<String>,

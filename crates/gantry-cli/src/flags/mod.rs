@@ -7,12 +7,14 @@ mod value;
 
 pub(crate) use parse::{Stop, parse};
 pub(crate) use usage::options_text;
-pub(crate) use value::{Checked, FlagValue, Rule};
+pub(crate) use value::{Checked, FlagValue, Rule, Strings, csv};
 
 /// One flag as help and parser know it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spec {
     pub(crate) long: &'static str,
+    /// Another long name of it, of old, which the help does not tell.
+    pub(crate) old: &'static str,
     pub(crate) short: &'static str,
     /// Lines of a doc comment; an empty line is a line break of the help.
     pub(crate) help: &'static str,
@@ -29,8 +31,8 @@ pub(crate) trait Flags {
     fn set(&mut self, index: usize, text: &str) -> Result<(), String>;
 }
 
-/// Declares a struct of flags: `field: Type = "long"`, then optionally `short "l"`, `kind "word"`,
-/// `default "text"`.
+/// Declares a struct of flags: `field: Type = "long"`, then optionally `short "l"`, `old "name"`,
+/// `kind "word"`, `default "text"`.
 macro_rules! flags {
     (
         $(#[$meta:meta])*
@@ -38,7 +40,7 @@ macro_rules! flags {
             $(
                 $(#[doc = $help:literal])*
                 $field:ident : $ty:ty = $long:literal
-                $(short $short:literal)? $(kind $kind:literal)? $(default $default:literal)? ;
+                $(short $short:literal)? $(old $old:literal)? $(kind $kind:literal)? $(default $default:literal)? ;
             )*
         }
     ) => {
@@ -66,6 +68,7 @@ macro_rules! flags {
                 const SPECS: &[$crate::flags::Spec] = &[
                     $( $crate::flags::Spec {
                         long: $long,
+                        old: concat!($($old)?),
                         short: concat!($($short)?),
                         help: concat!($($help, "\n"),*),
                         kind: $crate::flags::first_of(

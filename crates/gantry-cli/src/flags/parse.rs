@@ -24,12 +24,18 @@ impl Reader<'_, '_> {
         })
     }
 
-    fn set(&mut self, (set, at, spec): (usize, usize, Spec), text: &str) -> Result<(), Stop> {
+    /// `long` is the name that it was called by.
+    fn set(
+        &mut self,
+        (set, at, spec): (usize, usize, Spec),
+        long: &str,
+        text: &str,
+    ) -> Result<(), Stop> {
         self.sets[set].set(at, text).map_err(|why| {
             let name = if spec.short.is_empty() {
-                format!("--{}", spec.long)
+                format!("--{long}")
             } else {
-                format!("-{}, --{}", spec.short, spec.long)
+                format!("-{}, --{long}", spec.short)
             };
             Stop::Wrong(format!(
                 "invalid argument \"{text}\" for \"{name}\" flag: {why}"
@@ -49,14 +55,14 @@ impl Reader<'_, '_> {
         if name == "help" {
             return Err(Stop::Help(false));
         }
-        let Some(found) = self.find(|spec| spec.long == name) else {
+        let Some(found) = self.find(|spec| spec.long == name || spec.old == name) else {
             return Err(Stop::Wrong(format!("unknown flag: --{name}")));
         };
         match value {
-            Some(value) => self.set(found, value),
-            None if found.2.switch => self.set(found, "true"),
+            Some(value) => self.set(found, name, value),
+            None if found.2.switch => self.set(found, name, "true"),
             None => match rest.next() {
-                Some(value) => self.set(found, &value),
+                Some(value) => self.set(found, name, &value),
                 None => Err(Stop::Wrong(format!("flag needs an argument: --{name}"))),
             },
         }
@@ -72,18 +78,19 @@ impl Reader<'_, '_> {
                     Stop::Wrong(format!("unknown shorthand flag: '{letter}' in -{body}"))
                 });
             };
+            let long = found.2.long;
             if let Some(value) = after.strip_prefix('=') {
-                return self.set(found, value);
+                return self.set(found, long, value);
             }
             if found.2.switch {
-                self.set(found, "true")?;
+                self.set(found, long, "true")?;
                 continue;
             }
             if !after.is_empty() {
-                return self.set(found, after);
+                return self.set(found, long, after);
             }
             return match rest.next() {
-                Some(value) => self.set(found, &value),
+                Some(value) => self.set(found, long, &value),
                 None => Err(Stop::Wrong(format!(
                     "flag needs an argument: '{letter}' in -{body}"
                 ))),

@@ -15,6 +15,8 @@ flags! {
         pids_limit: Option<i64> = "pids-limit";
         /// Pull image before running ("always", "missing", "never")
         pull: String = "pull" default "missing";
+        dns_option: Vec<String> = "dns-option" old "dns-opt";
+        tune: Option<i64> = "tune" old "old-tune";
     }
 }
 
@@ -96,4 +98,16 @@ fn help_is_laid_out_as_pflag_does() {
         "",
     ];
     assert_eq!(text.split('\n').collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn an_old_name_is_the_same_flag() {
+    let (flags, _) = read("--dns-opt a --dns-option b --dns-opt=c", false).unwrap();
+    assert_eq!(flags.dns_option, ["a", "b", "c"]);
+    assert_eq!(
+        wrong("--old-tune x"),
+        "invalid argument \"x\" for \"--old-tune\" flag: strconv.ParseInt: parsing \"x\": invalid syntax"
+    );
+    assert_eq!(wrong("--old"), "unknown flag: --old");
+    assert_eq!(wrong("--="), "bad flag syntax: --=");
 }

@@ -146,3 +146,44 @@ impl<R: Rule> FlagValue for Checked<R> {
         Ok(())
     }
 }
+
+/// One line of comma-separated values; `"` keeps commas together.
+pub(crate) fn csv(line: &str) -> Result<Vec<String>, String> {
+    let mut fields = vec![String::new()];
+    let mut quoted = false;
+    let mut letters = line.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let Some(field) = fields.last_mut() else {
+            break;
+        };
+        match letter {
+            '"' if quoted && letters.peek() == Some(&'"') => {
+                letters.next();
+                field.push('"');
+            }
+            '"' if quoted => quoted = false,
+            '"' if field.is_empty() => quoted = true,
+            '"' => return Err("parse error on line 1: bare \" in non-quoted-field".to_owned()),
+            ',' if !quoted => fields.push(String::new()),
+            letter => field.push(letter),
+        }
+    }
+    if quoted {
+        return Err("parse error on line 1: extraneous or missing \" in quoted-field".to_owned());
+    }
+    Ok(fields)
+}
+
+/// A list of which one text may bring several members, with commas between them.
+#[derive(Debug, Default)]
+pub(crate) struct Strings(pub(crate) Vec<String>);
+
+impl FlagValue for Strings {
+    const KIND: &'static str = "strings";
+    fn accept(&mut self, text: &str) -> Result<(), String> {
+        if !text.is_empty() {
+            self.0.extend(csv(text)?);
+        }
+        Ok(())
+    }
+}

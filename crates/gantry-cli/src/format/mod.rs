@@ -2,6 +2,7 @@
 
 mod listing;
 mod note;
+mod order;
 mod progress;
 pub(crate) mod shape;
 mod table;
@@ -11,10 +12,11 @@ mod units;
 
 pub(crate) use listing::{Listing, by_label, escaped};
 pub(crate) use note::{Note, note};
+pub(crate) use order::natural;
 pub(crate) use progress::Display;
 pub(crate) use table::table_of;
 pub(crate) use template::{Template, from_json, indented};
-pub(crate) use times::{ago, date, parse_when, rfc3339, text_of};
+pub(crate) use times::{ago, date, go_time, parse_when, rfc3339, text_of};
 pub(crate) use units::{binary_size, human_size, human_size_short};
 
 use serde::{Deserialize, Deserializer};

@@ -43,6 +43,10 @@ pub(crate) enum Of {
     StructPointer(&'static Shape),
     /// A list of them.
     Structs(&'static Shape),
+    /// A time, which prints as Go's do.
+    Time,
+    /// A map of them.
+    StructByName(&'static Shape),
     /// A map of lists of them.
     StructsByName(&'static Shape),
 }
@@ -272,6 +276,71 @@ pub(crate) static VOLUME: Shape = Shape {
     complete: true,
 };
 
+static IPAM_CONFIG: Shape = Shape {
+    go: "network.IPAMConfig",
+    fields: &[
+        same("Subnet", Of::Text),
+        same("IPRange", Of::Text),
+        same("Gateway", Of::Text),
+        field("AuxAddress", "AuxiliaryAddresses", Of::Map),
+    ],
+    complete: true,
+};
+
+static IPAM: Shape = Shape {
+    go: "network.IPAM",
+    fields: &[
+        same("Driver", Of::Text),
+        same("Options", Of::Map),
+        same("Config", Of::Structs(&IPAM_CONFIG)),
+    ],
+    complete: true,
+};
+
+static CONFIG_REFERENCE: Shape = Shape {
+    go: "network.ConfigReference",
+    fields: &[same("Network", Of::Text)],
+    complete: true,
+};
+
+static ENDPOINT_RESOURCE: Shape = Shape {
+    go: "network.EndpointResource",
+    fields: &[
+        same("Name", Of::Text),
+        same("EndpointID", Of::Text),
+        same("MacAddress", Of::Text),
+        same("IPv4Address", Of::Text),
+        same("IPv6Address", Of::Text),
+    ],
+    complete: true,
+};
+
+/// What `inspect` gets of a network.
+pub(crate) static NETWORK: Shape = Shape {
+    go: "network.Inspect",
+    fields: &[
+        same("Name", Of::Text),
+        field("ID", "Id", Of::Text),
+        same("Created", Of::Time),
+        same("Scope", Of::Text),
+        same("Driver", Of::Text),
+        same("EnableIPv4", Of::Truth),
+        same("EnableIPv6", Of::Truth),
+        same("IPAM", Of::Struct(&IPAM)),
+        same("Internal", Of::Truth),
+        same("Attachable", Of::Truth),
+        same("Ingress", Of::Truth),
+        same("ConfigFrom", Of::Struct(&CONFIG_REFERENCE)),
+        same("ConfigOnly", Of::Truth),
+        same("Containers", Of::StructByName(&ENDPOINT_RESOURCE)),
+        same("Options", Of::Map),
+        same("Labels", Of::Map),
+        same("Peers", Of::List),
+        same("Services", Of::Map),
+    ],
+    complete: true,
+};
+
 /// What `inspect` gets of a container.
 pub(crate) static CONTAINER: Shape = Shape {
     go: "container.InspectResponse",
@@ -428,13 +497,23 @@ fn of_type(json: Option<&Json>, of: Of, name: &str) -> Value {
         (Of::Truth, None) => Value::Bool(false),
         (Of::Pointer | Of::StructPointer(_), None) => Value::Nil,
         (Of::List | Of::Structs(_), None) => super::template::null_list(),
-        (Of::Map | Of::StructsByName(_), None) => super::template::null_map(),
+        (Of::Time, json) => {
+            let text = json.and_then(Json::as_str);
+            let text = text.unwrap_or("0001-01-01T00:00:00Z");
+            Value::String(super::go_time(text).into())
+        }
+        (Of::Map | Of::StructByName(_) | Of::StructsByName(_), None) => super::template::null_map(),
         (Of::Struct(shape), None) => typed(&Json::Object(serde_json::Map::new()), shape),
         (Of::Struct(shape) | Of::StructPointer(shape), Some(json)) => typed(json, shape),
         (Of::Structs(shape), Some(json)) => {
             let items = json.as_array().into_iter().flatten();
             let list = items.map(|item| typed(item, shape)).collect();
             remember(Value::List(list), json, None)
+        }
+        (Of::StructByName(shape), Some(json)) => {
+            let members = object.into_iter().flatten();
+            let map = members.map(|(key, value)| (Arc::from(key.as_str()), typed(value, shape)));
+            remember(Value::Map(Arc::new(map.collect())), json, None)
         }
         (Of::StructsByName(shape), Some(json)) => {
             let members = object.into_iter().flatten();

@@ -58,6 +58,32 @@ pub(crate) fn rfc3339(unix: i64) -> String {
     }
 }
 
+/// A time in the daemon's JSON as Go prints it: `2025-01-02 03:04:05.6 +0100 CET`, in the zone that it came with, which
+/// has a name where it is the local one.
+pub(crate) fn go_time(text: &str) -> String {
+    let pieces = jiff::fmt::temporal::Pieces::parse(text);
+    let parts = pieces.ok().and_then(|pieces| {
+        let offset = pieces.to_numeric_offset()?;
+        Some((pieces.date().to_datetime(pieces.time()?), offset))
+    });
+    let Some((civil, offset)) = parts else {
+        return text.to_owned();
+    };
+    let local = TimeZone::system();
+    let fixed = TimeZone::fixed(offset);
+    let Ok(zoned) = civil.to_zoned(fixed) else {
+        return text.to_owned();
+    };
+    let name = match local.to_offset_info(zoned.timestamp()) {
+        _ if offset.is_zero() => "UTC".to_owned(),
+        here if here.offset() == offset => here.abbreviation().to_owned(),
+        _ => zoned.strftime("%z").to_string(),
+    };
+    zoned
+        .strftime(&format!("%Y-%m-%d %H:%M:%S%.f %z {name}"))
+        .to_string()
+}
+
 /// Unix nanoseconds as `2025-01-02T03:04:05.000000000Z` in the local zone.
 pub(crate) fn text_of(nanoseconds: i64) -> String {
     let Ok(stamp) = Timestamp::from_nanosecond(nanoseconds.into()) else {

@@ -297,7 +297,6 @@ fn host_config(flags: &CreateFlags) -> Result<HostConfig, String> {
         .map(|text| text.split_once(':').unwrap_or((text, "")))
         .map(|(path, options)| (path.to_owned(), options.to_owned()))
         .collect();
-    let dns_options: Vec<String> = [&flags.dns_option[..], &flags.dns_opt[..]].concat();
     let requests = &flags.gpus.items;
     let (cap_add, cap_drop) = capabilities(&flags.cap_add, &flags.cap_drop);
     Ok(HostConfig {
@@ -312,7 +311,7 @@ fn host_config(flags: &CreateFlags) -> Result<HostConfig, String> {
         cap_drop,
         cgroupns_mode: flags.cgroupns.clone(),
         dns: Some(flags.dns.items.clone()),
-        dns_options: Some(dns_options),
+        dns_options: Some(flags.dns_option.clone()),
         dns_search: Some(flags.dns_search.items.clone()),
         extra_hosts: list(&flags.add_host.items),
         group_add: list(&flags.group_add),

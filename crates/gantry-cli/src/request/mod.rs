@@ -17,4 +17,5 @@ pub(crate) use create::{Attached, create_body, pairs, restart_policy};
 pub(crate) use environment::{Variable, of as environment};
 pub(crate) use mounts::MountRule;
 pub(crate) use options::CreateFlags;
-pub(crate) use rules::{DriverOption, Label};
+pub(crate) use ports::published;
+pub(crate) use rules::{DriverOption, Label, LinkRule};

@@ -4,7 +4,7 @@ use gantry_api::container::{Mount, TmpfsOptions};
 use serde_json::json;
 
 use super::amounts::ram_in_bytes;
-use crate::flags::Rule;
+use crate::flags::{Rule, csv};
 
 /// `--mount type=bind,source=/a,target=/b,readonly`
 #[derive(Debug)]
@@ -139,33 +139,6 @@ impl Rule for MountRule {
         }
         Ok(mount)
     }
-}
-
-/// One line of comma-separated values; `"` keeps commas together.
-fn csv(line: &str) -> Result<Vec<String>, String> {
-    let mut fields = vec![String::new()];
-    let mut quoted = false;
-    let mut letters = line.chars().peekable();
-    while let Some(letter) = letters.next() {
-        let Some(field) = fields.last_mut() else {
-            break;
-        };
-        match letter {
-            '"' if quoted && letters.peek() == Some(&'"') => {
-                letters.next();
-                field.push('"');
-            }
-            '"' if quoted => quoted = false,
-            '"' if field.is_empty() => quoted = true,
-            '"' => return Err("parse error on line 1: bare \" in non-quoted-field".to_owned()),
-            ',' if !quoted => fields.push(String::new()),
-            letter => field.push(letter),
-        }
-    }
-    if quoted {
-        return Err("parse error on line 1: extraneous or missing \" in quoted-field".to_owned());
-    }
-    Ok(fields)
 }
 
 /// The path from our working directory, dots taken out.

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use gantry_api::container::{EndpointIpam, EndpointSettings, Map};
 
 use super::options::CreateFlags;
-use crate::flags::Rule;
+use crate::flags::{Rule, csv};
 
 /// One network to join.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Attachment {
     name: String,
     aliases: Vec<String>,
+    links: Vec<String>,
     ip: String,
     ip6: String,
     mac_address: String,
@@ -29,20 +30,19 @@ impl Rule for NetworkRule {
     type Item = Attachment;
     fn read(text: &str) -> Result<Attachment, String> {
         let mut to = Attachment::default();
-        // COMPAT: `name=` alone is a name like any other.
-        if text
-            .split_once('=')
-            .is_none_or(|(_, value)| value.is_empty())
-        {
+        if !is_long(text) {
             to.name = text.to_owned();
             return Ok(to);
         }
-        for field in text.split(',') {
-            let Some((key, value)) = field.split_once('=') else {
+        for field in csv(text)? {
+            // COMPAT: the long form knows no capitals, in values neither.
+            let lower = field.to_lowercase();
+            let Some((key, value)) = lower.split_once('=').filter(|(key, _)| !key.is_empty())
+            else {
                 return Err(format!("invalid field {field}"));
             };
             let value = value.trim().to_owned();
-            match key.trim().to_lowercase().as_str() {
+            match key.trim() {
                 "name" => to.name = value,
                 "alias" => to.aliases.push(value),
                 "ip" => to.ip = value,
@@ -50,16 +50,14 @@ impl Rule for NetworkRule {
                 "mac-address" => to.mac_address = value,
                 "link-local-ip" => to.link_local.push(value),
                 "driver-opt" => {
-                    let (name, value) = value.split_once('=').ok_or_else(|| {
-                        format!("invalid key value pair format in driver options: {value}")
-                    })?;
-                    to.driver_opts.insert(name.to_owned(), value.to_owned());
+                    let (key, value) = value
+                        .split_once('=')
+                        .filter(|(key, _)| !key.is_empty())
+                        .ok_or("invalid key value pair format in driver options")?;
+                    let option = (key.trim().to_owned(), value.trim().to_owned());
+                    to.driver_opts.extend([option]);
                 }
-                "gw-priority" => {
-                    to.gw_priority = value
-                        .parse()
-                        .map_err(|_| format!("invalid gw-priority ({value})"))?;
-                }
+                "gw-priority" => to.gw_priority = priority(&value)?,
                 other => return Err(format!("invalid field key {other}")),
             }
         }
@@ -70,56 +68,55 @@ impl Rule for NetworkRule {
     }
 }
 
+/// COMPAT: a letter, `=` and a letter anywhere make the long form, so `name=` alone is a name like any other.
+fn is_long(text: &str) -> bool {
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let mut three = text.as_bytes().windows(3);
+    three.any(|at| is_word(&at[0]) && at[1] == b'=' && is_word(&at[2]))
+}
+
+fn priority(text: &str) -> Result<i64, String> {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    text.parse().map_err(|error: std::num::ParseIntError| {
+        let why = match error.kind() {
+            PosOverflow | NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("invalid gw-priority ({text}): {why}")
+    })
+}
+
 /// Whether a network is one that was made by somebody, with names of its own.
 fn is_user_defined(name: &str) -> bool {
-    !matches!(name, "default" | "bridge" | "host" | "none" | "nat")
-        && !name.starts_with("container:")
+    !matches!(name, "default" | "bridge" | "host" | "none") && !name.starts_with("container:")
 }
 
 /// The network mode and the endpoints of a container.
 pub(crate) fn read(
     flags: &CreateFlags,
 ) -> Result<(String, BTreeMap<String, EndpointSettings>), String> {
-    let mut wanted: Vec<Attachment> = flags
-        .network
-        .items
-        .iter()
-        .chain(&flags.net.items)
-        .cloned()
-        .collect();
-    if wanted.is_empty() {
+    let mut wanted = flags.network.items.clone();
+    let unasked = wanted.is_empty();
+    if unasked {
         wanted.push(Attachment {
             name: "default".to_owned(),
             ..Attachment::default()
         });
     }
-    let links: Vec<String> = flags.link.items.clone();
     let mode = wanted[0].name.clone();
-    for (index, to) in wanted.iter_mut().enumerate() {
-        if index == 0 {
-            from_flags(to, flags)?;
-        }
-        if !is_user_defined(&to.name) && !to.aliases.is_empty() {
-            return Err(
-                "network-scoped aliases are only supported for user-defined networks".to_owned(),
-            );
-        }
-    }
-    let first_links = is_user_defined(&mode)
-        .then_some(links)
-        .filter(|links| !links.is_empty());
+    // COMPAT: one network of which nothing more is said is in the mode alone.
+    let alone = wanted.len() == 1 && !unasked;
+    let mixed = wanted.iter().any(|to| is_user_defined(&to.name))
+        && wanted.iter().any(|to| !is_user_defined(&to.name));
     let mut endpoints = BTreeMap::new();
-    for (index, to) in wanted.into_iter().enumerate() {
-        let links = if index == 0 {
-            first_links.clone()
-        } else {
-            None
-        };
-        // COMPAT: a network that is part of the system has no endpoint of its own in the request.
-        if to.name != "default" && !is_user_defined(&to.name) {
+    for (index, mut to) in wanted.into_iter().enumerate() {
+        if index == 0 {
+            from_flags(&mut to, flags)?;
+        }
+        let settings = settings(&to)?;
+        if alone && settings == EndpointSettings::default() {
             continue;
         }
-        let settings = settings(&to, links);
         if endpoints.insert(to.name.clone(), settings).is_some() {
             return Err(format!(
                 "network \"{}\" is specified multiple times",
@@ -127,59 +124,117 @@ pub(crate) fn read(
             ));
         }
     }
+    if mixed {
+        return Err(
+            "conflicting options: cannot attach both user-defined and non-user-defined \
+                    network-modes"
+                .to_owned(),
+        );
+    }
     Ok((mode, endpoints))
+}
+
+/// What of an option of its own (`--ip`) and of the network's (`ip=`) is said; not both.
+fn either<T: Clone>(
+    field: &mut T,
+    flag: &T,
+    empty: fn(&T) -> bool,
+    both: &str,
+) -> Result<(), String> {
+    if empty(flag) {
+        return Ok(());
+    }
+    if !empty(field) {
+        return Err(format!("conflicting options: cannot specify both {both}"));
+    }
+    field.clone_from(flag);
+    Ok(())
 }
 
 /// The flags of their own (`--ip`, `--network-alias`, ...) are for the first network.
 fn from_flags(to: &mut Attachment, flags: &CreateFlags) -> Result<(), String> {
-    let twice = |name: &str| {
-        Err(format!(
-            "conflicting options: cannot specify both --{name} and per-network {name}"
-        ))
-    };
-    let aliases = flags.network_alias.iter().chain(&flags.net_alias);
-    if aliases.clone().count() > 0 {
-        if !to.aliases.is_empty() {
+    let mac_address = match flags.lxc_conf.last() {
+        Some(_) if !flags.mac_address.is_empty() => {
             return Err(
-                "conflicting options: cannot specify both --network-alias and per-network alias"
+                "conflicting options: cannot specify both --mac-address and --lxc-conf \
+                        lxc.network.hwaddr"
                     .to_owned(),
             );
         }
-        to.aliases = aliases.cloned().collect();
-    }
-    for (name, flag, field) in [
-        ("ip", &flags.ip, &mut to.ip),
-        ("ip6", &flags.ip6, &mut to.ip6),
-        ("mac-address", &flags.mac_address, &mut to.mac_address),
-    ] {
-        if flag.is_empty() {
-            continue;
-        }
-        if !field.is_empty() {
-            return twice(name);
-        }
-        field.clone_from(flag);
-    }
-    if !flags.link_local_ip.items.is_empty() {
-        to.link_local.clone_from(&flags.link_local_ip.items);
+        Some(address) => address,
+        None => &flags.mac_address,
+    };
+    either(
+        &mut to.aliases,
+        &flags.network_alias,
+        Vec::is_empty,
+        "--network-alias and per-network alias",
+    )?;
+    either(
+        &mut to.ip,
+        &flags.ip,
+        String::is_empty,
+        "--ip and per-network IPv4 address",
+    )?;
+    either(
+        &mut to.ip6,
+        &flags.ip6,
+        String::is_empty,
+        "--ip6 and per-network IPv6 address",
+    )?;
+    either(
+        &mut to.mac_address,
+        mac_address,
+        String::is_empty,
+        "--mac-address and per-network MAC address",
+    )?;
+    either(
+        &mut to.link_local,
+        &flags.link_local_ip,
+        Vec::is_empty,
+        "--link-local-ip and per-network link-local IP addresses",
+    )?;
+    // On the default bridge a link is the old kind, of the container and not of its endpoint.
+    if is_user_defined(&to.name) {
+        to.links.clone_from(&flags.link.items);
     }
     Ok(())
 }
 
-fn settings(to: &Attachment, links: Option<Vec<String>>) -> EndpointSettings {
+fn settings(to: &Attachment) -> Result<EndpointSettings, String> {
+    if to.name.trim().is_empty() {
+        return Err("no name set for network".to_owned());
+    }
+    if !is_user_defined(&to.name) && !to.aliases.is_empty() {
+        let text = "network-scoped aliases are only supported for user-defined networks";
+        return Err(text.to_owned());
+    }
+    if !to.mac_address.is_empty() && !is_hardware_address(to.mac_address.trim()) {
+        return Err(format!("{} is not a valid mac address", to.mac_address));
+    }
     let list = |items: &Vec<String>| (!items.is_empty()).then(|| items.clone());
     let addressed = !to.ip.is_empty() || !to.ip6.is_empty() || !to.link_local.is_empty();
-    EndpointSettings {
+    Ok(EndpointSettings {
         ipam_config: addressed.then(|| EndpointIpam {
             ipv4_address: to.ip.clone(),
             ipv6_address: to.ip6.clone(),
             link_local_ips: list(&to.link_local),
         }),
-        links,
+        links: list(&to.links),
         aliases: list(&to.aliases),
         mac_address: to.mac_address.clone(),
         driver_opts: (!to.driver_opts.is_empty()).then(|| to.driver_opts.clone()),
         gw_priority: to.gw_priority,
         ..EndpointSettings::default()
-    }
+    })
+}
+
+/// COMPAT: what Go reads as one: 6, 8 or 20 bytes, as `aa:bb`, `aa-bb` or `aabb.ccdd`.
+fn is_hardware_address(text: &str) -> bool {
+    let fits = |separator: char, digits: usize| {
+        let parts: Vec<&str> = text.split(separator).collect();
+        let hex = |part: &&str| part.len() == digits && part.bytes().all(|b| b.is_ascii_hexdigit());
+        matches!(parts.len() * digits / 2, 6 | 8 | 20) && parts.iter().all(hex)
+    };
+    fits(':', 2) || fits('-', 2) || fits('.', 4)
 }

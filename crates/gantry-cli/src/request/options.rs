@@ -7,8 +7,8 @@ use super::environment::Variable;
 use super::mounts::MountRule;
 use super::network::NetworkRule;
 use super::rules::{
-    AddHost, Address, Annotation, AttachTo, DeviceRule, GpuRule, Label, LinkRule, SearchDomain,
-    Sysctl, UlimitRule,
+    AddHost, Address, Annotation, AttachTo, DeviceRule, GpuRule, Label, LinkRule, LxcConf,
+    SearchDomain, Sysctl, UlimitRule,
 };
 use crate::flags::{Checked, flags};
 
@@ -75,8 +75,7 @@ flags! {
         /// Set custom DNS servers
         dns: Checked<Address> = "dns";
         /// Set DNS options
-        dns_option: Vec<String> = "dns-option";
-        dns_opt: Vec<String> = "dns-opt";
+        dns_option: Vec<String> = "dns-option" old "dns-opt";
         /// Set custom DNS search domains
         dns_search: Checked<SearchDomain> = "dns-search";
         /// Container NIS domain name
@@ -133,11 +132,12 @@ flags! {
         /// Add link to another container
         link: Checked<LinkRule> = "link";
         /// Container IPv4/IPv6 link-local addresses
-        link_local_ip: Checked<Address> = "link-local-ip";
+        link_local_ip: Vec<String> = "link-local-ip";
         /// Logging driver for the container
         log_driver: String = "log-driver";
         /// Log driver options
         log_opt: Vec<String> = "log-opt";
+        lxc_conf: Checked<LxcConf> = "lxc-conf";
         /// Container MAC address (e.g., 92:d0:c6:0a:29:33)
         mac_address: String = "mac-address";
         /// Memory limit
@@ -153,11 +153,9 @@ flags! {
         /// Assign a name to the container
         name: String = "name";
         /// Connect a container to a network
-        network: Checked<NetworkRule> = "network";
-        net: Checked<NetworkRule> = "net";
+        network: Checked<NetworkRule> = "network" old "net";
         /// Add network-scoped alias for the container
-        network_alias: Vec<String> = "network-alias";
-        net_alias: Vec<String> = "net-alias";
+        network_alias: Vec<String> = "network-alias" old "net-alias";
         /// Disable any container-specified HEALTHCHECK
         no_healthcheck: bool = "no-healthcheck";
         /// Disable OOM Killer

@@ -150,6 +150,27 @@ impl Rule for LinkRule {
     }
 }
 
+/// `--lxc-conf lxc.network.hwaddr=02:42:..`: the MAC address.
+///
+/// COMPAT: from the time when Docker ran containers by LXC (to 1.7); scripts of then still say so, for want of a
+/// `--mac-address`. No other of LXC's settings is taken.
+#[derive(Debug)]
+pub(crate) struct LxcConf;
+
+impl Rule for LxcConf {
+    type Item = String;
+    fn read(text: &str) -> Result<String, String> {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        match (key.trim(), value.trim()) {
+            ("lxc.network.hwaddr", value) if !value.is_empty() => Ok(value.to_owned()),
+            ("lxc.network.hwaddr", _) => Err("lxc.network.hwaddr has no value".to_owned()),
+            (other, _) => Err(format!(
+                "'{other}' is not supported, of LXC's settings only lxc.network.hwaddr is"
+            )),
+        }
+    }
+}
+
 /// `--device-cgroup-rule 'c 1:3 rwm'`
 #[derive(Debug)]
 pub(crate) struct DeviceRule;

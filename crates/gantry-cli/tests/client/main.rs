@@ -7,6 +7,7 @@
 
 mod daemon;
 mod flow;
+mod networks;
 mod recorded;
 mod registry;
 mod terminal;

@@ -21,7 +21,7 @@ const MAPS: &[&str] = &[
 ];
 
 /// Takes out what says nothing: Go's zero values.
-fn stripped(value: &Value, keep: bool) -> Value {
+pub(super) fn stripped(value: &Value, keep: bool) -> Value {
     match value {
         Value::Object(fields) => {
             let mut left = serde_json::Map::new();
@@ -35,7 +35,10 @@ fn stripped(value: &Value, keep: bool) -> Value {
                     Value::Object(fields) => fields.is_empty(),
                     Value::Bool(true) => false,
                 };
-                let always = matches!(key.as_str(), "Init" | "StopTimeout") && !value.is_null();
+                let always = matches!(
+                    key.as_str(),
+                    "Init" | "StopTimeout" | "EnableIPv4" | "EnableIPv6"
+                ) && !value.is_null();
                 if key != "ConsoleSize" && (keep || always || !empty) {
                     left.insert(key.clone(), inner);
                 }
@@ -48,7 +51,7 @@ fn stripped(value: &Value, keep: bool) -> Value {
 }
 
 /// Words as a shell would make them of a line with simple quotes.
-fn words(line: &str) -> Vec<String> {
+pub(super) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut quote = None;

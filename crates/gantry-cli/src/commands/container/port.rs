@@ -10,6 +10,7 @@ use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
 use crate::flags::NoFlags;
+use crate::format::natural;
 
 pub(crate) const COMMAND: Command = Command {
     names: &["container port", "port"],
@@ -156,8 +157,8 @@ fn run(cx: &Cx) -> Outcome {
                 let list = list.as_deref().unwrap_or_default();
                 lines.extend(bound(list).iter().map(|to| format!("{port} -> {to}")));
             }
-            lines.sort();
         }
+        lines.sort_by(|a, b| natural(a, b));
         cx.print(
             &lines
                 .iter()

@@ -1,3 +1,10 @@
 //! `gantry network ...`
 
-pub(super) mod prune;
+pub(super) mod connect;
+pub(super) mod create;
+pub(super) mod disconnect;
+pub(super) mod inspect;
+pub(super) mod ls;
+pub(in crate::commands) mod prune;
+pub(super) mod rm;
+mod subnets;

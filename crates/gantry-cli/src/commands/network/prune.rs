@@ -1,16 +1,51 @@
-//! The part of `gantry system prune` that is about networks.
+//! `gantry network prune`
 
-use serde::Deserialize;
+use gantry_api::network::NetworksPruned;
 
-use crate::client::{ApiError, Client};
-use crate::commands::container::ls::filters;
-use crate::format::or_default;
+use crate::client::{ApiError, Client, talk};
+use crate::commands::container::ls::{Filter, filters};
+use crate::commands::each::confirm;
+use crate::commands::{Command, Count};
+use crate::cx::Cx;
+use crate::failure::Outcome;
+use crate::flags::{Checked, flags};
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Pruned {
-    #[serde(deserialize_with = "or_default")]
-    networks_deleted: Vec<String>,
+pub(crate) const COMMAND: Command = Command {
+    names: &["network prune"],
+    about: "Remove all unused networks",
+    usage: "[OPTIONS]",
+    args: Count::None,
+    mixed: true,
+    run,
+};
+
+flags! {
+    struct PruneFlags {
+        /// Provide filter values (e.g. "until=<timestamp>")
+        filter: Checked<Filter> = "filter";
+        /// Do not prompt for confirmation
+        force: bool = "force" short "f";
+    }
+}
+
+const WARNING: &str = "WARNING! This will remove all custom networks not used by at least one container.\n\
+                       Are you sure you want to continue?";
+
+fn run(cx: &Cx) -> Outcome {
+    let mut flags = PruneFlags::default();
+    cx.read(&COMMAND, &mut [&mut flags])?;
+    let wanted = cx.config().with_prune_filters(flags.filter.items);
+    // COMPAT: a no is no failure, and nothing more is said.
+    if !flags.force && !confirm(cx, WARNING)? {
+        return Ok(0);
+    }
+    talk(cx, async |client| {
+        let (_, text) = prune(&client, &wanted).await?;
+        if !text.is_empty() {
+            cx.print(&format!("{text}\n"))?;
+        }
+        Ok(0)
+    })
 }
 
 /// Prunes networks: no bytes, and what is shown.
@@ -20,13 +55,10 @@ pub(in crate::commands) async fn prune(
 ) -> Result<(u64, String), ApiError> {
     let call = client.post("/networks/prune");
     let call = call.query_if("filters", filters(wanted).as_deref());
-    let pruned = call.json::<Pruned>().await?;
-    let mut text = String::new();
-    if !pruned.networks_deleted.is_empty() {
-        text = format!(
-            "Deleted Networks:\n{}\n",
-            pruned.networks_deleted.join("\n")
-        );
-    }
+    let gone = call.json::<NetworksPruned>().await?.networks_deleted;
+    let text = match gone.unwrap_or_default() {
+        gone if gone.is_empty() => String::new(),
+        gone => format!("Deleted Networks:\n{}\n", gone.join("\n")),
+    };
     Ok((0, text))
 }

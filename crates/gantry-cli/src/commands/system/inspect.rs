@@ -35,9 +35,10 @@ fn run(cx: &Cx) -> Outcome {
     let mut flags = InspectFlags::default();
     let names = cx.read(&COMMAND, &mut [&mut flags])?;
     let kinds: &[Kind] = match flags.kind.as_str() {
-        "" => &[Kind::Container, Kind::Image, Kind::Volume],
+        "" => &[Kind::Container, Kind::Image, Kind::Network, Kind::Volume],
         "container" => &[Kind::Container],
         "image" => &[Kind::Image],
+        "network" => &[Kind::Network],
         "volume" => &[Kind::Volume],
         other => {
             return Err(Failure::new(format!(

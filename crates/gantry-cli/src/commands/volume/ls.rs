@@ -9,7 +9,7 @@ use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Checked, flags};
-use crate::format::{Listing, by_label, human_size};
+use crate::format::{Listing, by_label, human_size, natural};
 
 pub(crate) const COMMAND: Command = Command {
     names: &["volume ls", "volume list"],
@@ -93,11 +93,12 @@ fn run(cx: &Cx) -> Outcome {
     let mut flags = LsFlags::default();
     cx.read(&COMMAND, &mut [&mut flags])?;
     talk(cx, async |client| {
-        let list: VolumeList = client
+        let mut list: VolumeList = client
             .get("/volumes")
             .query_if("filters", filters(&flags.filter.items).as_deref())
             .json()
             .await?;
+        list.volumes.sort_by(|a, b| natural(&a.name, &b.name));
         let listing = listing(&list.volumes);
         let shown = match (flags.quiet, flags.format.as_deref()) {
             (true, None) => listing.render(Some("{{.Name}}"), TABLE),
