@@ -15,10 +15,13 @@ pub mod bridge;
 pub mod dns;
 pub mod endpoint;
 mod error;
+#[allow(dead_code, reason = "several networks are on their way")]
 mod firewall;
 mod link;
 mod netlink;
 pub mod network;
+#[allow(dead_code, reason = "several networks are on their way")]
 mod nftables;
+#[allow(dead_code, reason = "several networks are on their way")]
 mod ports;
 pub mod sandbox;

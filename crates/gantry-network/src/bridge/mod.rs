@@ -1,14 +1,15 @@
 //! A bridge network: the link, its address pool, NAT, endpoints.
 use crate::addresses::Pool;
-use crate::firewall::Firewall;
+use crate::endpoint::{self, PortRequest};
+use crate::firewall::{Firewall, Targets};
 use crate::link::{self, Link, Mac, VethPair};
 use crate::netlink::Netlink;
-use crate::ports::Ports;
+use crate::ports::{Placement, Ports};
 use crate::sandbox::Sandbox;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -65,6 +66,49 @@ pub struct PublishedPort {
     /// `0.0.0.0`: all of the host's addresses.
     pub host_ip: Ipv4Addr,
     pub host_port: u16,
+}
+
+impl PublishedPort {
+    fn as_request(&self) -> PortRequest {
+        PortRequest {
+            container_port: self.container_port,
+            protocol: self.protocol.clone(),
+            host_ip: Some(self.host_ip.into()),
+            host_ports: (self.host_port, self.host_port),
+        }
+    }
+
+    fn to_any(&self) -> endpoint::PublishedPort {
+        endpoint::PublishedPort {
+            container_port: self.container_port,
+            protocol: self.protocol.clone(),
+            host_ip: self.host_ip.into(),
+            host_port: self.host_port,
+        }
+    }
+
+    fn all_to_any(ports: &[Self]) -> Vec<endpoint::PublishedPort> {
+        ports.iter().map(Self::to_any).collect()
+    }
+
+    fn from_any(port: endpoint::PublishedPort) -> Option<Self> {
+        let IpAddr::V4(host_ip) = port.host_ip else {
+            return None;
+        };
+        Some(Self {
+            container_port: port.container_port,
+            protocol: port.protocol,
+            host_ip,
+            host_port: port.host_port,
+        })
+    }
+}
+
+fn targets(address: Ipv4Addr) -> Targets {
+    Targets {
+        v4: Some(address),
+        v6: None,
+    }
 }
 
 /// What a container asks for.
@@ -138,7 +182,21 @@ impl Bridge {
             Some(text) => parse_mac(text)?,
             None => default_mac(address),
         };
-        let ports = self.ports.reserve(&request.ports, address)?;
+        let wanted: Vec<_> = request
+            .ports
+            .iter()
+            .map(PublishedPort::as_request)
+            .collect();
+        let placement = Placement {
+            targets: targets(address),
+            ..Placement::default()
+        };
+        let reserved = self.ports.reserve(&wanted, &placement)?;
+        let ports: Vec<_> = reserved
+            .iter()
+            .cloned()
+            .filter_map(PublishedPort::from_any)
+            .collect();
         let plugged = self
             .plug(container_id, sandbox, address, mac)
             .and_then(|port| {
@@ -158,7 +216,7 @@ impl Bridge {
                 ports,
             }),
             Err(error) => {
-                self.ports.release(&ports);
+                self.ports.release(&reserved);
                 Err(error)
             }
         }
@@ -250,7 +308,9 @@ impl Bridge {
                 .map_err(NetworkError::kernel("announcing the container's MAC"))?;
         }
         self.allow_loopback(ports)?;
-        self.firewall.publish(ports, address)
+        let ports = PublishedPort::all_to_any(ports);
+        self.firewall
+            .publish(&self.link.name, &ports, targets(address))
     }
 
     /// Ports that are to be reached at 127.0.0.1 need the bridge to pass such packets.
@@ -279,12 +339,12 @@ impl Bridge {
             return Ok(());
         }
         let mut errors = Vec::new();
-        errors.extend(
-            self.firewall
-                .unpublish(&endpoint.ports, endpoint.address)
-                .err(),
-        );
-        self.ports.release(&endpoint.ports);
+        let ports = PublishedPort::all_to_any(&endpoint.ports);
+        let closed = self
+            .firewall
+            .unpublish(&self.link.name, &ports, targets(endpoint.address));
+        errors.extend(closed.err());
+        self.ports.release(&ports);
         match find(&self.netlink, &endpoint.host_link) {
             Ok(Some(port)) if port.master == self.link.index => {
                 let cut = self.netlink.execute(&[link::set_port_disabled(port.index)]);

@@ -1,9 +1,12 @@
 //! Bringing the bridge up, for the first time or again.
-use super::{Addresses, Bridge, BridgeConfig, Endpoint, NetworkError, find};
+use super::{
+    Addresses, Bridge, BridgeConfig, Endpoint, NetworkError, PublishedPort, find, targets,
+};
 use crate::addresses::Pool;
-use crate::firewall::{Elements, Firewall};
+use crate::firewall::{BridgeRules, Firewall, FirewallOptions};
 use crate::link::{self, Link, Mac};
 use crate::netlink::Netlink;
+use crate::network::GatewayMode;
 use crate::ports::Ports;
 use ipnet::Ipv4Net;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -56,8 +59,7 @@ impl Bridge {
 
         let subnet = address.trunc();
         let gateway = address.addr();
-        let mut elements = Elements::default();
-        elements.add_bridge(&link.name, subnet);
+        let firewall = Firewall::open(firewall_options(config.table), &[rules(&link, subnet)])?;
         let mut addresses = Addresses {
             pool: Pool::new(NETWORK, subnet, &[gateway]),
             owners: HashMap::new(),
@@ -66,10 +68,11 @@ impl Bridge {
         let ports = Ports::default();
         for endpoint in in_use {
             take_up(endpoint, &mut addresses, &ports);
-            elements.add_ports(&endpoint.ports, endpoint.address);
+            let published = PublishedPort::all_to_any(&endpoint.ports);
+            firewall.publish(&link.name, &published, targets(endpoint.address))?;
         }
         let bridge = Self {
-            firewall: Firewall::up(&config.table, elements)?,
+            firewall,
             link,
             ours,
             subnet,
@@ -95,6 +98,30 @@ impl Bridge {
     }
 }
 
+fn firewall_options(table: String) -> FirewallOptions {
+    FirewallOptions {
+        table,
+        v4: true,
+        v6: true,
+        respect_host_firewall: false,
+        allow_direct_routing: false,
+    }
+}
+
+fn rules(link: &Link, subnet: Ipv4Net) -> BridgeRules {
+    BridgeRules {
+        link: link.name.clone(),
+        subnets: vec![subnet.into()],
+        internal: false,
+        icc: true,
+        masquerade: true,
+        source: Vec::new(),
+        gateway_mode_v4: GatewayMode::Nat,
+        gateway_mode_v6: GatewayMode::Nat,
+        trusted_links: Vec::new(),
+    }
+}
+
 /// Takes an endpoint's address and ports again. It runs, so it keeps what it has, whatever others have done
 /// meanwhile.
 fn take_up(endpoint: &Endpoint, addresses: &mut Addresses, ports: &Ports) {
@@ -104,7 +131,7 @@ fn take_up(endpoint: &Endpoint, addresses: &mut Addresses, ports: &Ports) {
     let link = endpoint.host_link.clone();
     addresses.owners.insert(endpoint.address, link);
     for port in &endpoint.ports {
-        if let Err(error) = ports.reserve(std::slice::from_ref(port), endpoint.address) {
+        if let Err(error) = ports.retake(&[port.to_any()], targets(endpoint.address)) {
             tracing::warn!(link = endpoint.host_link, %error, "published port of a running container");
         }
     }

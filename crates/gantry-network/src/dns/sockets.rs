@@ -3,7 +3,7 @@
 use super::ADDRESS;
 use crate::error::NetworkError;
 use crate::netlink::{Netlink, Refusal};
-use crate::nftables::{self, Batch, Chain, Expression, Field, Hook};
+use crate::nftables::{self, Base, Batch, Chain, Expression, Family, Field, Hook};
 use crate::sandbox::inside;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
@@ -83,19 +83,25 @@ fn load(netlink: &Netlink, ports: (u16, u16), again: bool) -> Result<(), Refusal
     let protocols = [(libc::IPPROTO_UDP, ports.0), (libc::IPPROTO_TCP, ports.1)];
     let mut batch = Batch::new(TABLE);
     if again {
-        batch.delete_table();
+        batch.delete_table(Family::V4);
     }
-    batch.add_table();
-    batch.add_chain(&Chain {
+    batch.add_table(Family::V4);
+    let nat = |hook, priority| {
+        Some(Base {
+            kind: "nat",
+            hook,
+            priority,
+        })
+    };
+    let lead = Chain {
         name: LEAD,
-        kind: "nat",
-        hook: Hook::Output,
-        priority: DESTINATION_NAT,
+        base: nat(Hook::Output, DESTINATION_NAT),
         rules: Vec::new(),
-    });
+    };
+    batch.add_chain(Family::V4, &lead);
     for (protocol, port) in protocols {
         let rule = [
-            is_address(Field::DestinationAddress),
+            is_address(Field::DestinationAddress(Family::V4)),
             is(Field::Protocol, &[protocol as u8]),
             is(Field::DestinationPort, &PORT.to_be_bytes()),
             vec![
@@ -107,19 +113,17 @@ fn load(netlink: &Netlink, ports: (u16, u16), again: bool) -> Result<(), Refusal
                 },
             ],
         ];
-        batch.add_rule(LEAD, &rule.concat(), &comment(ports));
+        batch.add_rule(Family::V4, LEAD, &rule.concat(), &comment(ports));
     }
     // For what comes so late that the kernel has forgotten to whom it is an answer.
-    batch.add_chain(&Chain {
+    let back = Chain {
         name: "back",
-        kind: "nat",
-        hook: Hook::Postrouting,
-        priority: SOURCE_NAT,
+        base: nat(Hook::Postrouting, SOURCE_NAT),
         rules: protocols
             .into_iter()
             .map(|(protocol, port)| {
                 let rule = [
-                    is_address(Field::SourceAddress),
+                    is_address(Field::SourceAddress(Family::V4)),
                     is(Field::Protocol, &[protocol as u8]),
                     is(Field::SourcePort, &port.to_be_bytes()),
                     vec![
@@ -130,7 +134,9 @@ fn load(netlink: &Netlink, ports: (u16, u16), again: bool) -> Result<(), Refusal
                 rule.concat()
             })
             .collect(),
-    });
+    };
+    batch.add_chain(Family::V4, &back);
+    batch.add_rules(Family::V4, &back);
     batch.commit(netlink)
 }
 

@@ -1,109 +1,183 @@
-//! The firewall: one nftables table whose rules never change. Networks and published ports are elements of its sets
-//! and maps, so that the thousandth costs what the first did; other tables are not touched.
+//! The firewall: nftables tables whose rules never change, one for each family. Networks and published ports are
+//! elements of their sets and maps, so that the thousandth costs what the first did.
 //!
 //! | chain | does |
 //! |---|---|
+//! | `user` | is empty: rules of the machine's owner, which see forwarded packets first |
+//! | `reach` | judges what enters or leaves our bridges (`into`, `out_of`), and marks what may (`passed`) |
 //! | `guard` | drops what a container sends to 127.0.0.0/8 of the host |
 //! | `published` | packets from elsewhere to a published port go to its container |
 //! | `published_here` | the same for the host's own packets |
 //! | `source` | containers leave with the host's address; so do their own and the host's loopback packets to published ports, which could not find back otherwise |
-//! | `reach` | a bridge is entered by answers, from itself, and through published ports, not otherwise |
+//! | `refuse` | (IPv6) published ports at ::1 are refused |
+//! | `admit` | (with `respect-host-firewall`) notes whom the host's own firewall has let in |
+//! | `between` | (bridge) with `icc=false`: nothing but links between containers |
 //!
 //! A port that is published on 127.0.0.1 is not led on for packets that come in from a link, whatever destination
 //! they claim.
 
+mod contents;
 mod rules;
 
-use crate::bridge::PublishedPort;
+use crate::endpoint::PublishedPort;
 use crate::error::NetworkError;
 use crate::netlink::{Netlink, Refusal};
-use crate::nftables::{self, Batch, Element};
-use ipnet::Ipv4Net;
-use rules::{BRIDGES, PATHS, PORTS, PORTS_OF_ADDRESS, SETS, SUBNETS, chains};
+use crate::network::GatewayMode;
+use crate::nftables::{self, Batch, Element, Family};
+use contents::{Contents, Slot};
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
-use std::sync::{Mutex, PoisonError};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The table, loaded.
+/// The group (`IFLA_GROUP`) of ports of a bridge without communication between containers.
+pub(crate) const CLOSED_GROUP: u32 = 0x6761_6e75;
+
+/// What the daemon's flags say of the firewall.
+#[derive(Debug, Clone)]
+pub(crate) struct FirewallOptions {
+    /// Name of the tables (`gantry`; tests use their own).
+    pub(crate) table: String,
+    /// `--iptables`: without it there is no table, and nothing is done.
+    pub(crate) v4: bool,
+    /// `--ip6tables`
+    pub(crate) v6: bool,
+    /// `respect-host-firewall`: published ports are open from outside where the host's own rules for input say so.
+    pub(crate) respect_host_firewall: bool,
+    /// `--allow-direct-routing`: published ports may be sent to at the container's address.
+    pub(crate) allow_direct_routing: bool,
+}
+
+/// What a network wants of the firewall.
+#[derive(Debug, Clone)]
+pub(crate) struct BridgeRules {
+    /// The bridge's name. Where `icc` is false its ports must be in the group [`CLOSED_GROUP`].
+    pub(crate) link: String,
+    pub(crate) subnets: Vec<IpNet>,
+    /// No way out, and none in.
+    pub(crate) internal: bool,
+    /// Containers reach each other.
+    pub(crate) icc: bool,
+    /// What leaves gets the host's address.
+    pub(crate) masquerade: bool,
+    /// That address, one a family; else it is the outgoing link's.
+    pub(crate) source: Vec<IpAddr>,
+    pub(crate) gateway_mode_v4: GatewayMode,
+    pub(crate) gateway_mode_v6: GatewayMode,
+    /// Links from which published ports may be reached at the container's address.
+    pub(crate) trusted_links: Vec<String>,
+}
+
+impl BridgeRules {
+    fn mode(&self, family: Family) -> GatewayMode {
+        match family {
+            Family::V6 => self.gateway_mode_v6,
+            _ => self.gateway_mode_v4,
+        }
+    }
+}
+
+/// A container's addresses on a network.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Targets {
+    pub(crate) v4: Option<Ipv4Addr>,
+    pub(crate) v6: Option<Ipv6Addr>,
+}
+
+impl Targets {
+    /// The address that packets to this address of the host can be led to.
+    pub(crate) fn of(self, host: IpAddr) -> Option<IpAddr> {
+        match host {
+            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
+}
+
+/// A port that a linked container exposes.
+#[derive(Debug, Clone)]
+pub(crate) struct LinkedPort {
+    pub(crate) port: u16,
+    /// `tcp`, `udp` or `sctp`
+    pub(crate) protocol: String,
+}
+
+/// The tables, loaded.
 #[derive(Debug)]
 pub(crate) struct Firewall {
     netlink: Netlink,
-    table: String,
-    elements: Mutex<Elements>,
+    options: FirewallOptions,
+    state: Mutex<State>,
 }
 
-/// What is in the sets and maps: enough to load the table again.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Elements {
-    bridges: BTreeMap<String, Ipv4Net>,
-    ports: BTreeSet<Element>,
-    ports_of_address: BTreeSet<Element>,
-}
-
-impl Elements {
-    pub(crate) fn add_bridge(&mut self, name: &str, subnet: Ipv4Net) {
-        self.bridges.insert(name.to_owned(), subnet);
-    }
-
-    pub(crate) fn add_ports(&mut self, ports: &[PublishedPort], target: Ipv4Addr) {
-        for port in ports {
-            let (set, element) = published(port, target);
-            self.ports_in(set).insert(element);
-        }
-    }
-
-    fn ports_in(&mut self, set: &str) -> &mut BTreeSet<Element> {
-        if set == PORTS {
-            &mut self.ports
-        } else {
-            &mut self.ports_of_address
-        }
-    }
+#[derive(Debug, Default)]
+struct State {
+    bridges: BTreeMap<String, BridgeRules>,
+    contents: Contents,
+    /// Those that have a table.
+    families: BTreeSet<Family>,
 }
 
 impl Firewall {
-    /// Loads the table, in place of one of that name, in one transaction.
-    pub(crate) fn up(table: &str, elements: Elements) -> Result<Self, NetworkError> {
+    /// Loads the tables with these networks, in one transaction.
+    pub(crate) fn open(
+        options: FirewallOptions,
+        bridges: &[BridgeRules],
+    ) -> Result<Self, NetworkError> {
         let netlink =
             Netlink::netfilter().map_err(NetworkError::kernel("opening a netfilter socket"))?;
         let firewall = Self {
             netlink,
-            table: table.to_owned(),
-            elements: Mutex::default(),
+            options,
+            state: Mutex::default(),
         };
+        let mut state = firewall.lock();
+        for rules in bridges {
+            state.add_bridge(rules, &firewall.options);
+        }
         firewall
-            .load(&elements)
+            .load(&mut state)
             .map_err(NetworkError::kernel(firewall.what("loading")))?;
-        *firewall.lock() = elements;
+        drop(state);
         Ok(firewall)
     }
 
-    /// Opens the ports towards the container's address.
+    /// Adds a network, or gives one other rules.
+    pub(crate) fn add_bridge(&self, rules: &BridgeRules) -> Result<(), NetworkError> {
+        let mut state = self.lock();
+        let mut changes = state.remove_bridge(&rules.link, &self.options);
+        changes.extend(state.add_bridge(rules, &self.options));
+        let done = self.make(&mut state, &changes);
+        if done.is_err() {
+            state.remove_bridge(&rules.link, &self.options);
+        }
+        done.map_err(NetworkError::kernel(self.what("adding a bridge to")))
+    }
+
+    /// Takes a network out; its published ports must have gone before.
+    pub(crate) fn remove_bridge(&self, link: &str) -> Result<(), NetworkError> {
+        let mut state = self.lock();
+        let changes = state.remove_bridge(link, &self.options);
+        self.make(&mut state, &changes)
+            .map_err(NetworkError::kernel(self.what("removing a bridge from")))
+    }
+
+    /// Opens the ports towards the container's addresses on the network.
     pub(crate) fn publish(
         &self,
+        link: &str,
         ports: &[PublishedPort],
-        target: Ipv4Addr,
+        targets: Targets,
     ) -> Result<(), NetworkError> {
         if ports.is_empty() {
             return Ok(());
         }
-        let mut elements = self.lock();
-        elements.add_ports(ports, target);
-        let mut batch = Batch::new(&self.table);
-        for port in ports {
-            let (set, element) = published(port, target);
-            batch.add_elements(set, &[element]);
-        }
-        let done = match batch.commit(&self.netlink) {
-            // Somebody flushed the rules.
-            Err(refusal) if refusal.is(libc::ENOENT) => self.load(&elements),
-            done => done,
-        };
+        let mut state = self.lock();
+        let elements = self.of_ports(&state, link, ports, targets);
+        let changes = state.add(elements.clone());
+        let done = self.make(&mut state, &changes);
         if done.is_err() {
-            for port in ports {
-                let (set, element) = published(port, target);
-                elements.ports_in(set).remove(&element);
-            }
+            state.remove(elements);
         }
         done.map_err(NetworkError::kernel(self.what("publishing ports in")))
     }
@@ -111,27 +185,41 @@ impl Firewall {
     /// Closes the ports; those that are closed already are no error.
     pub(crate) fn unpublish(
         &self,
+        link: &str,
         ports: &[PublishedPort],
-        target: Ipv4Addr,
+        targets: Targets,
     ) -> Result<(), NetworkError> {
-        let mut errors = Vec::new();
-        let mut elements = self.lock();
-        for port in ports {
-            let (set, element) = published(port, target);
-            // Another endpoint may have the port by now.
-            if !elements.ports_in(set).remove(&element) {
-                continue;
-            }
-            let mut batch = Batch::new(&self.table);
-            batch.delete_elements(set, &[Element::key(element.key)]);
-            match batch.commit(&self.netlink) {
-                Err(refusal) if !refusal.is(libc::ENOENT) => errors.push(NetworkError::kernel(
-                    self.what("closing a port in"),
-                )(refusal)),
-                _ => {}
-            }
-        }
-        NetworkError::all(errors)
+        let mut state = self.lock();
+        let elements = self.of_ports(&state, link, ports, targets);
+        let changes = state.remove(elements);
+        self.make(&mut state, &changes)
+            .map_err(NetworkError::kernel(self.what("closing ports in")))
+    }
+
+    /// Lets one container reach these ports of another on a network with `icc=false`.
+    pub(crate) fn link(
+        &self,
+        from: Targets,
+        to: Targets,
+        ports: &[LinkedPort],
+    ) -> Result<(), NetworkError> {
+        let mut state = self.lock();
+        let changes = state.add(contents::of_link(from, to, ports));
+        self.make(&mut state, &changes)
+            .map_err(NetworkError::kernel(self.what("linking containers in")))
+    }
+
+    /// Takes a link back.
+    pub(crate) fn unlink(
+        &self,
+        from: Targets,
+        to: Targets,
+        ports: &[LinkedPort],
+    ) -> Result<(), NetworkError> {
+        let mut state = self.lock();
+        let changes = state.remove(contents::of_link(from, to, ports));
+        self.make(&mut state, &changes)
+            .map_err(NetworkError::kernel(self.what("unlinking containers in")))
     }
 
     /// Whether packets to and from the bridges die in the chain that `iptables -P FORWARD DROP` makes (as Docker and
@@ -141,105 +229,175 @@ impl Firewall {
             .map_err(NetworkError::kernel("reading the policy of chain FORWARD"))
     }
 
-    /// Loads the table again if it is gone; whether it was.
+    /// Loads the tables again if one is gone; whether that was so.
     pub(crate) fn reconcile(&self) -> Result<bool, NetworkError> {
-        let elements = self.lock();
-        let check = || -> Result<bool, Refusal> {
-            if nftables::has_table(&self.netlink, &self.table)? {
-                return Ok(false);
+        let mut state = self.lock();
+        let check = |state: &mut State| -> Result<bool, Refusal> {
+            for family in &state.families {
+                if !nftables::has_table(&self.netlink, *family, &self.options.table)? {
+                    self.load(state)?;
+                    return Ok(true);
+                }
             }
-            self.load(&elements)?;
-            Ok(true)
+            Ok(false)
         };
-        check().map_err(NetworkError::kernel(self.what("restoring")))
+        check(&mut state).map_err(NetworkError::kernel(self.what("restoring")))
     }
 
-    /// Deletes the table.
+    /// Deletes the tables.
     pub(crate) fn remove(&self) -> Result<(), NetworkError> {
-        let mut batch = Batch::new(&self.table);
-        batch.delete_table();
-        match batch.commit(&self.netlink) {
-            Err(refusal) if !refusal.is(libc::ENOENT) => {
-                Err(NetworkError::kernel(self.what("deleting"))(refusal))
+        let mut errors = Vec::new();
+        for family in &self.lock().families {
+            let mut batch = Batch::new(&self.options.table);
+            batch.delete_table(*family);
+            match batch.commit(&self.netlink) {
+                Err(refusal) if !refusal.is(libc::ENOENT) => {
+                    errors.push(NetworkError::kernel(self.what("deleting"))(refusal));
+                }
+                _ => {}
             }
-            _ => Ok(()),
+        }
+        NetworkError::all(errors)
+    }
+
+    fn of_ports(
+        &self,
+        state: &State,
+        link: &str,
+        ports: &[PublishedPort],
+        targets: Targets,
+    ) -> Vec<(Slot, Element)> {
+        let Some(rules) = state.bridges.get(link) else {
+            return Vec::new();
+        };
+        let elements = |port| contents::of_port(port, targets, rules, &self.options);
+        ports.iter().flat_map(elements).collect()
+    }
+
+    /// Makes changes, which `state` has already, in the kernel.
+    fn make(&self, state: &mut State, changes: &[Change]) -> Result<(), Refusal> {
+        if state.families_wanted(&self.options) != state.families {
+            return self.load(state);
+        }
+        let mut batch = Batch::new(&self.options.table);
+        for change in changes {
+            let (family, set) = change.slot;
+            if !state.families.contains(&family) {
+                continue;
+            }
+            if change.added {
+                batch.add_elements(family, set, [&change.element]);
+            } else {
+                batch.delete_element(family, set, &change.element);
+            }
+        }
+        match batch.commit(&self.netlink) {
+            // Somebody flushed the rules.
+            Err(refusal) if refusal.is(libc::ENOENT) => self.load(state),
+            done => done,
         }
     }
 
-    fn load(&self, elements: &Elements) -> Result<(), Refusal> {
-        let mut batch = Batch::new(&self.table);
-        // Deleting needs something to delete.
-        batch.add_table();
-        batch.delete_table();
-        batch.add_table();
-        for set in &SETS {
-            batch.add_set(set);
+    fn load(&self, state: &mut State) -> Result<(), Refusal> {
+        let mut batch = Batch::new(&self.options.table);
+        let families = state.families_wanted(&self.options);
+        for family in &families {
+            let family = *family;
+            // Deleting needs something to delete.
+            batch.add_table(family);
+            batch.delete_table(family);
+            batch.add_table(family);
+            for set in rules::sets(family) {
+                batch.add_set(family, &set);
+                let elements = state.contents.of((family, set.name));
+                batch.add_elements(family, set.name, elements);
+            }
+            let chains = rules::chains(family, self.options.respect_host_firewall);
+            for chain in &chains {
+                batch.add_chain(family, chain);
+            }
+            for chain in &chains {
+                batch.add_rules(family, chain);
+            }
         }
-        for chain in chains() {
-            batch.add_chain(&chain);
-        }
-        for (name, subnet) in &elements.bridges {
-            let name = interface_name(name);
-            batch.add_elements(BRIDGES, &[Element::key(name.to_vec())]);
-            batch.add_elements(PATHS, &[Element::key([name, name].concat())]);
-            batch.add_elements(SUBNETS, &range(*subnet));
-        }
-        let list = |set: &BTreeSet<Element>| set.iter().cloned().collect::<Vec<_>>();
-        batch.add_elements(PORTS, &list(&elements.ports));
-        batch.add_elements(PORTS_OF_ADDRESS, &list(&elements.ports_of_address));
-        batch.commit(&self.netlink)
+        batch.commit(&self.netlink)?;
+        state.families = families;
+        Ok(())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Elements> {
-        self.elements.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn what(&self, doing: &str) -> String {
-        format!("{doing} nftables table {}", self.table)
+        format!("{doing} nftables table {}", self.options.table)
     }
 }
 
-/// The map that a published port belongs in, and its element there.
-fn published(port: &PublishedPort, target: Ipv4Addr) -> (&'static str, Element) {
-    let protocol = match port.protocol.as_str() {
-        "udp" => libc::IPPROTO_UDP,
-        "sctp" => libc::IPPROTO_SCTP,
-        _ => libc::IPPROTO_TCP,
-    };
-    let number = |port: u16| [port.to_be_bytes(), [0; 2]].concat();
-    let mut key = vec![protocol as u8, 0, 0, 0];
-    let set = if port.host_ip.is_unspecified() {
-        PORTS
-    } else {
-        key.extend_from_slice(&port.host_ip.octets());
-        PORTS_OF_ADDRESS
-    };
-    key.extend_from_slice(&number(port.host_port));
-    let value = [target.octets().to_vec(), number(port.container_port)].concat();
-    let element = Element {
-        key,
-        value,
-        ends_interval: false,
-    };
-    (set, element)
+/// An element that came or went.
+#[derive(Debug)]
+struct Change {
+    slot: Slot,
+    element: Element,
+    added: bool,
 }
 
-/// A link's name as packets' meta data has it: 16 bytes, filled with zeros.
-fn interface_name(name: &str) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    let length = name.len().min(15);
-    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
-    bytes
-}
-
-/// The elements of an interval set that a subnet becomes.
-fn range(subnet: Ipv4Net) -> Vec<Element> {
-    let mut elements = vec![Element::key(subnet.network().octets().to_vec())];
-    if let Some(after) = u32::from(subnet.broadcast()).checked_add(1) {
-        elements.push(Element {
-            ends_interval: true,
-            ..Element::key(after.to_be_bytes().to_vec())
-        });
+impl State {
+    fn add_bridge(&mut self, rules: &BridgeRules, options: &FirewallOptions) -> Vec<Change> {
+        self.bridges.insert(rules.link.clone(), rules.clone());
+        self.add(contents::of_bridge(rules, options))
     }
-    elements
+
+    fn remove_bridge(&mut self, link: &str, options: &FirewallOptions) -> Vec<Change> {
+        match self.bridges.remove(link) {
+            Some(rules) => self.remove(contents::of_bridge(&rules, options)),
+            None => Vec::new(),
+        }
+    }
+
+    fn add(&mut self, elements: Vec<(Slot, Element)>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (slot, element) in elements {
+            if self.contents.add(slot, element.clone()) {
+                changes.push(Change {
+                    slot,
+                    element,
+                    added: true,
+                });
+            }
+        }
+        changes
+    }
+
+    fn remove(&mut self, elements: Vec<(Slot, Element)>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (slot, element) in elements {
+            if self.contents.remove(slot, &element) {
+                changes.push(Change {
+                    slot,
+                    element,
+                    added: false,
+                });
+            }
+        }
+        changes
+    }
+
+    /// A table that is not needed costs: for example, one for IPv6 makes the kernel track its connections. One that is
+    /// there stays.
+    fn families_wanted(&self, options: &FirewallOptions) -> BTreeSet<Family> {
+        let mut families = self.families.clone();
+        let mut bridges = self.bridges.values();
+        let has_v6 = |rules: &BridgeRules| rules.subnets.iter().any(|s| s.addr().is_ipv6());
+        if options.v4 {
+            families.insert(Family::V4);
+        }
+        if options.v6 && self.bridges.values().any(has_v6) {
+            families.insert(Family::V6);
+        }
+        if (options.v4 || options.v6) && bridges.any(|rules| !rules.icc) {
+            families.insert(Family::Bridge);
+        }
+        families
+    }
 }

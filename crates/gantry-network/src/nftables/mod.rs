@@ -1,4 +1,4 @@
-//! nftables, as far as the crate's own table needs it (`linux/netfilter/nf_tables.h`).
+//! nftables, as far as the crate's own tables need it (`linux/netfilter/nf_tables.h`).
 //!
 //! What belongs together is sent as one batch: the kernel takes all of it or nothing.
 
@@ -27,7 +27,9 @@ const SET_KEY_TYPE: u16 = 4;
 const SET_KEY_LENGTH: u16 = 5;
 const SET_DATA_TYPE: u16 = 6;
 const SET_DATA_LENGTH: u16 = 7;
+const SET_DESCRIPTION: u16 = 9;
 const SET_ID: u16 = 10;
+const SET_TIMEOUT: u16 = 11;
 const SET_USER_DATA: u16 = 13;
 const ELEMENTS_TABLE: u16 = 1;
 const ELEMENTS_SET: u16 = 2;
@@ -42,30 +44,46 @@ const DROP: u32 = 0;
 /// An attribute holds at most 64 KiB; an element here takes less than 120 bytes.
 const ELEMENTS_A_MESSAGE: usize = 400;
 
+/// What kind of packets a table is for (`linux/netfilter.h`, `NFPROTO_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
+    V4 = 2,
+    Bridge = 7,
+    V6 = 10,
+}
+
 /// Where a chain is called (`linux/netfilter.h`).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hook {
     Prerouting = 0,
+    Input = 1,
     Forward = 2,
     Output = 3,
     Postrouting = 4,
 }
 
-/// A base chain whose policy is to accept.
+/// A chain; without a base it is only jumped to.
 #[derive(Debug)]
 pub(crate) struct Chain {
     pub(crate) name: &'static str,
+    pub(crate) base: Option<Base>,
+    pub(crate) rules: Vec<Vec<Expression>>,
+}
+
+/// What makes the kernel call a chain. Its policy is to accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Base {
     /// `filter` or `nat`.
     pub(crate) kind: &'static str,
     pub(crate) hook: Hook,
     pub(crate) priority: i32,
-    pub(crate) rules: Vec<Vec<Expression>>,
 }
 
 /// A type that keys and values are made of: its number in the `nft` program (which shows it by that) and its size.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Type {
     Ipv4Address,
+    Ipv6Address,
     Protocol,
     Port,
     InterfaceName,
@@ -75,6 +93,7 @@ impl Type {
     fn number(self) -> u32 {
         match self {
             Self::Ipv4Address => 7,
+            Self::Ipv6Address => 8,
             Self::Protocol => 12,
             Self::Port => 13,
             Self::InterfaceName => 41,
@@ -85,7 +104,7 @@ impl Type {
     fn length(self) -> u32 {
         match self {
             Self::Ipv4Address | Self::Protocol | Self::Port => 4,
-            Self::InterfaceName => 16,
+            Self::Ipv6Address | Self::InterfaceName => 16,
         }
     }
 }
@@ -94,10 +113,36 @@ impl Type {
 #[derive(Debug)]
 pub(crate) struct Set {
     pub(crate) name: &'static str,
-    pub(crate) key: &'static [Type],
-    pub(crate) values: &'static [Type],
+    pub(crate) key: Vec<Type>,
+    pub(crate) values: Vec<Type>,
     /// Keys are ranges, given by first and first-after.
     pub(crate) interval: bool,
+    /// Elements come from rules, and go by themselves after a while.
+    pub(crate) expiring: Option<Expiring>,
+}
+
+/// How a set forgets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expiring {
+    pub(crate) after: std::time::Duration,
+    /// Elements at most.
+    pub(crate) size: u32,
+}
+
+impl Set {
+    fn flags(&self) -> u32 {
+        let mut flags = 0;
+        if self.interval {
+            flags |= libc::NFT_SET_INTERVAL;
+        }
+        if !self.values.is_empty() {
+            flags |= libc::NFT_SET_MAP;
+        }
+        if self.expiring.is_some() {
+            flags |= libc::NFT_SET_TIMEOUT | libc::NFT_SET_EVAL;
+        }
+        flags as u32
+    }
 }
 
 /// The number of a concatenated type: six bits a part.
@@ -126,25 +171,36 @@ pub(crate) struct Element {
 
 impl Element {
     pub(crate) fn key(key: Vec<u8>) -> Self {
+        Self::pair(key, Vec::new())
+    }
+
+    pub(crate) fn pair(key: Vec<u8>, value: Vec<u8>) -> Self {
         Self {
             key,
-            value: Vec::new(),
+            value,
             ends_interval: false,
+        }
+    }
+
+    /// What a deletion names.
+    fn without_value(&self) -> Self {
+        Self {
+            value: Vec::new(),
+            ..self.clone()
         }
     }
 }
 
-/// Changes to one table that are made together.
+/// Changes that are made together, to tables of one name.
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
     table: &'a str,
     messages: Vec<Message>,
-    /// Numbers sets that rules of the same batch refer to.
+    /// Numbers sets; the kernel wants one for each.
     sets: u32,
 }
 
 impl<'a> Batch<'a> {
-    /// A batch on the IPv4 table of that name.
     pub(crate) fn new(table: &'a str) -> Self {
         Self {
             table,
@@ -153,43 +209,62 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// Whether nothing has been put in.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.len() == 1
+    }
+
     /// Makes the table where there is none.
-    pub(crate) fn add_table(&mut self) {
-        let message = request(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE);
+    pub(crate) fn add_table(&mut self, family: Family) {
+        let message = request(family, libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE);
         self.messages.push(message.string(TABLE_NAME, self.table));
     }
 
     /// Deletes the table with all that is in it.
-    pub(crate) fn delete_table(&mut self) {
-        let message = request(libc::NFT_MSG_DELTABLE, 0);
+    pub(crate) fn delete_table(&mut self, family: Family) {
+        let message = request(family, libc::NFT_MSG_DELTABLE, 0);
         self.messages.push(message.string(TABLE_NAME, self.table));
     }
 
-    pub(crate) fn add_chain(&mut self, chain: &Chain) {
-        let message = request(libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE)
+    /// Makes the chain, empty, where there is none.
+    pub(crate) fn add_chain(&mut self, family: Family, chain: &Chain) {
+        let mut message = request(family, libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE)
             .string(CHAIN_TABLE, self.table)
-            .string(CHAIN_NAME, chain.name)
-            .nest(CHAIN_HOOK, |m| {
-                m.big(HOOK_NUMBER, chain.hook as u32)
-                    .big(HOOK_PRIORITY, chain.priority as u32)
-            })
-            .big(CHAIN_POLICY, ACCEPT)
-            .string(CHAIN_TYPE, chain.kind);
+            .string(CHAIN_NAME, chain.name);
+        if let Some(base) = chain.base {
+            message = message
+                .nest(CHAIN_HOOK, |m| {
+                    m.big(HOOK_NUMBER, base.hook as u32)
+                        .big(HOOK_PRIORITY, base.priority as u32)
+                })
+                .big(CHAIN_POLICY, ACCEPT)
+                .string(CHAIN_TYPE, base.kind);
+        }
         self.messages.push(message);
+    }
+
+    /// Adds rules at the end of a chain.
+    pub(crate) fn add_rules(&mut self, family: Family, chain: &Chain) {
         for rule in &chain.rules {
-            self.add_rule(chain.name, rule, "");
+            self.add_rule(family, chain.name, rule, "");
         }
     }
 
     /// Adds a rule at the end of a chain; a comment is kept with it, see [`comments`].
-    pub(crate) fn add_rule(&mut self, chain: &str, rule: &[Expression], comment: &str) {
+    pub(crate) fn add_rule(
+        &mut self,
+        family: Family,
+        chain: &str,
+        rule: &[Expression],
+        comment: &str,
+    ) {
         let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
-        let mut message = request(libc::NFT_MSG_NEWRULE, flags)
+        let mut message = request(family, libc::NFT_MSG_NEWRULE, flags)
             .string(RULE_TABLE, self.table)
             .string(RULE_CHAIN, chain)
             .nest(RULE_EXPRESSIONS, |m| {
                 rule.iter().fold(m, |m, expression| {
-                    m.nest(LIST_ITEM, |m| expression.encode(m))
+                    m.nest(LIST_ITEM, |m| expression.encode(m, family))
                 })
             });
         if !comment.is_empty() {
@@ -198,65 +273,110 @@ impl<'a> Batch<'a> {
         self.messages.push(message);
     }
 
-    pub(crate) fn add_set(&mut self, set: &Set) {
-        let mut flags = 0;
-        if set.interval {
-            flags |= libc::NFT_SET_INTERVAL as u32;
-        }
-        if !set.values.is_empty() {
-            flags |= libc::NFT_SET_MAP as u32;
-        }
+    /// Deletes the rules of a chain that is there.
+    pub(crate) fn flush_chain(&mut self, family: Family, chain: &str) {
+        let message = request(family, libc::NFT_MSG_DELRULE, 0)
+            .string(RULE_TABLE, self.table)
+            .string(RULE_CHAIN, chain);
+        self.messages.push(message);
+    }
+
+    /// Deletes a chain without rules.
+    pub(crate) fn delete_chain(&mut self, family: Family, chain: &str) {
+        let message = request(family, libc::NFT_MSG_DELCHAIN, 0)
+            .string(CHAIN_TABLE, self.table)
+            .string(CHAIN_NAME, chain);
+        self.messages.push(message);
+    }
+
+    pub(crate) fn add_set(&mut self, family: Family, set: &Set) {
         self.sets += 1;
-        let mut message = request(libc::NFT_MSG_NEWSET, libc::NLM_F_CREATE)
+        let mut message = request(family, libc::NFT_MSG_NEWSET, libc::NLM_F_CREATE)
             .string(SET_TABLE, self.table)
             .string(SET_NAME, set.name)
-            .big(SET_FLAGS, flags)
-            .big(SET_KEY_TYPE, type_number(set.key))
-            .big(SET_KEY_LENGTH, type_length(set.key))
+            .big(SET_FLAGS, set.flags())
+            .big(SET_KEY_TYPE, type_number(&set.key))
+            .big(SET_KEY_LENGTH, type_length(&set.key))
             .big(SET_ID, self.sets);
         if !set.values.is_empty() {
             message = message
-                .big(SET_DATA_TYPE, type_number(set.values))
-                .big(SET_DATA_LENGTH, type_length(set.values));
+                .big(SET_DATA_TYPE, type_number(&set.values))
+                .big(SET_DATA_LENGTH, type_length(&set.values));
         }
-        if matches!(set.key, [Type::InterfaceName]) {
+        if let Some(expiring) = set.expiring {
+            let milliseconds = expiring.after.as_millis() as u64;
+            message = message
+                .bytes(SET_TIMEOUT, &milliseconds.to_be_bytes())
+                .nest(SET_DESCRIPTION, |m| m.big(1, expiring.size));
+        }
+        if matches!(set.key.as_slice(), [Type::InterfaceName]) {
             message = message.bytes(SET_USER_DATA, &keys_in_machine_order());
         }
         self.messages.push(message);
     }
 
+    /// Deletes a set that no rule uses.
+    pub(crate) fn delete_set(&mut self, family: Family, set: &str) {
+        let message = request(family, libc::NFT_MSG_DELSET, 0)
+            .string(SET_TABLE, self.table)
+            .string(SET_NAME, set);
+        self.messages.push(message);
+    }
+
+    /// Deletes the elements of a set.
+    pub(crate) fn flush_set(&mut self, family: Family, set: &str) {
+        let message = request(family, libc::NFT_MSG_DELSETELEM, 0)
+            .string(ELEMENTS_TABLE, self.table)
+            .string(ELEMENTS_SET, set);
+        self.messages.push(message);
+    }
+
     /// Adds elements; those that are there already stay.
-    pub(crate) fn add_elements(&mut self, set: &str, elements: &[Element]) {
-        self.elements(libc::NFT_MSG_NEWSETELEM, libc::NLM_F_CREATE, set, elements);
-    }
-
-    /// Deletes elements; one that is missing fails the batch.
-    pub(crate) fn delete_elements(&mut self, set: &str, elements: &[Element]) {
-        self.elements(libc::NFT_MSG_DELSETELEM, 0, set, elements);
-    }
-
-    fn elements(&mut self, kind: i32, flags: i32, set: &str, elements: &[Element]) {
+    pub(crate) fn add_elements<'e>(
+        &mut self,
+        family: Family,
+        set: &str,
+        elements: impl IntoIterator<Item = &'e Element>,
+    ) {
+        let kind = libc::NFT_MSG_NEWSETELEM;
+        let elements: Vec<&Element> = elements.into_iter().collect();
         for chunk in elements.chunks(ELEMENTS_A_MESSAGE) {
-            let message = request(kind, flags)
+            let message = request(family, kind, libc::NLM_F_CREATE)
                 .string(ELEMENTS_TABLE, self.table)
                 .string(ELEMENTS_SET, set)
-                .nest(ELEMENTS_LIST, |m| chunk.iter().fold(m, encode_element));
+                .nest(ELEMENTS_LIST, |m| {
+                    chunk.iter().fold(m, |m, e| encode_element(m, e))
+                });
             self.messages.push(message);
         }
     }
 
+    /// Deletes an element; one that is missing fails the batch.
+    pub(crate) fn delete_element(&mut self, family: Family, set: &str, element: &Element) {
+        let message = request(family, libc::NFT_MSG_DELSETELEM, 0)
+            .string(ELEMENTS_TABLE, self.table)
+            .string(ELEMENTS_SET, set)
+            .nest(ELEMENTS_LIST, |m| {
+                encode_element(m, &element.without_value())
+            });
+        self.messages.push(message);
+    }
+
     /// Sends the batch.
     pub(crate) fn commit(mut self, netlink: &Netlink) -> Result<(), Refusal> {
+        if self.is_empty() {
+            return Ok(());
+        }
         self.messages.push(marker(libc::NFNL_MSG_BATCH_END));
         netlink.execute(&self.messages)
     }
 }
 
 /// Whether the table is there.
-pub(crate) fn has_table(netlink: &Netlink, table: &str) -> Result<bool, Refusal> {
+pub(crate) fn has_table(netlink: &Netlink, family: Family, table: &str) -> Result<bool, Refusal> {
     let kind = subsystem(libc::NFT_MSG_GETTABLE);
     let get = Message::with_flags(kind, libc::NLM_F_REQUEST)
-        .fixed(&family_header(libc::AF_INET))
+        .fixed(&family_header(family as i32))
         .string(TABLE_NAME, table);
     Ok(netlink.query(&get)?.is_some())
 }
@@ -334,8 +454,8 @@ fn subsystem(kind: i32) -> u16 {
     (libc::NFNL_SUBSYS_NFTABLES << 8 | kind) as u16
 }
 
-fn request(kind: i32, flags: i32) -> Message {
-    Message::new(subsystem(kind), flags).fixed(&family_header(libc::AF_INET))
+fn request(family: Family, kind: i32, flags: i32) -> Message {
+    Message::new(subsystem(kind), flags).fixed(&family_header(family as i32))
 }
 
 /// Begin or end of a batch for nftables.
