@@ -22,6 +22,7 @@ mod netlink;
 pub mod network;
 #[allow(dead_code, reason = "several networks are on their way")]
 mod nftables;
+pub mod pools;
 #[allow(dead_code, reason = "several networks are on their way")]
 mod ports;
 pub mod sandbox;
