@@ -17,6 +17,7 @@ pub mod endpoint;
 mod error;
 #[allow(dead_code, reason = "several networks are on their way")]
 mod firewall;
+pub mod host;
 mod link;
 mod netlink;
 pub mod network;

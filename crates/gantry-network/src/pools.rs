@@ -5,6 +5,7 @@
 //! spare ones; in those no route of the host is overlapped, wherever it leads.
 
 use crate::error::NetworkError;
+use crate::host::Host;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -212,79 +213,4 @@ fn free(pool: &Pool, taken: &[Span]) -> Option<IpNet> {
         IpNet::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(first)),
     };
     IpNet::new(ip, pool.size).ok()
-}
-
-/// What of the address space the host uses itself.
-#[derive(Debug, Clone, Default)]
-pub struct Host {
-    /// Networks that it is on, and its name servers.
-    pub near: Vec<IpNet>,
-    /// Networks that it reaches through others. A VPN may send everything that way, so they say less.
-    pub far: Vec<IpNet>,
-}
-
-impl Host {
-    /// Looks it up in the network namespace of the calling thread.
-    pub fn look() -> Self {
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let mut host = Self::default();
-        let v4 = read("/proc/thread-self/net/route");
-        let v6 = read("/proc/thread-self/net/ipv6_route");
-        let routes = v4.lines().filter_map(v4_route);
-        for (net, direct) in routes.chain(v6.lines().filter_map(v6_route)) {
-            // A default route, also one made of two halves, overlaps everything and says nothing.
-            if net.prefix_len() > 1 {
-                if direct {
-                    &mut host.near
-                } else {
-                    &mut host.far
-                }
-                .push(net);
-            }
-        }
-        host.near.extend(name_servers(&resolver_file()));
-        host
-    }
-}
-
-/// The file with the host's name servers: systemd-resolved's own where it is in between.
-fn resolver_file() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let text = read("/etc/resolv.conf");
-    let stub = |text: &str| name_servers(text).eq([IpNet::from(IpAddr::from([127, 0, 0, 53]))]);
-    match stub(&text) {
-        true => read("/run/systemd/resolve/resolv.conf"),
-        false => text,
-    }
-}
-
-fn name_servers(text: &str) -> impl Iterator<Item = IpNet> {
-    text.lines().filter_map(|line| {
-        let server = line.trim().strip_prefix("nameserver")?;
-        server.trim().parse::<IpAddr>().ok().map(IpNet::from)
-    })
-}
-
-/// A line of `/proc/net/route`: the network, and whether the host is on it.
-fn v4_route(line: &str) -> Option<(IpNet, bool)> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let number = |at: usize| u32::from_str_radix(fields.get(at)?, 16).ok();
-    let (network, gateway, mask) = (number(1)?, number(2)?, number(7)?);
-    let address = Ipv4Addr::from(network.to_ne_bytes());
-    let mask = Ipv4Addr::from(mask.to_ne_bytes());
-    let net = Ipv4Net::with_netmask(address, mask).ok()?;
-    Some((net.into(), gateway == 0))
-}
-
-/// A line of `/proc/net/ipv6_route`; those of the machine itself and of single links are left out.
-fn v6_route(line: &str) -> Option<(IpNet, bool)> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let address = |at: usize| u128::from_str_radix(fields.get(at)?, 16).ok();
-    let prefix = u8::from_str_radix(fields.get(1)?, 16).ok()?;
-    let (network, gateway) = (Ipv6Addr::from_bits(address(0)?), address(4)?);
-    let local = network.is_unicast_link_local() || network.is_multicast();
-    if local || fields.last() == Some(&"lo") {
-        return None;
-    }
-    Some((Ipv6Net::new(network, prefix).ok()?.into(), gateway == 0))
 }
