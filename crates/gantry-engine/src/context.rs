@@ -2,7 +2,8 @@
 
 use crate::containers::record::Record;
 use crate::events::Events;
-use gantry_network::bridge::Bridge;
+use crate::networks::NetworkRecord;
+use gantry_network::plane::Plane;
 use gantry_runtime::spawn::Spawner;
 use gantry_store::Store;
 use std::path::PathBuf;
@@ -42,11 +43,9 @@ pub struct Context {
     pub settings: Settings,
     pub store: Arc<Store>,
     pub spawner: Arc<Spawner>,
-    /// The default bridge; none with `--bridge none`.
-    pub bridge: Option<Arc<Bridge>>,
+    /// The networks in the kernel.
+    pub plane: Arc<Plane>,
     pub events: Arc<Events>,
-    /// Identity of the default bridge network for the API, 64 hex digits.
-    pub bridge_id: String,
     /// Whether the machine has cgroup v2 only.
     pub unified_cgroup: bool,
     /// The one client of all registries: its connections and tokens are shared.
@@ -104,18 +103,18 @@ impl Context {
             .publish("container", action, &record.id, attributes);
     }
 
-    /// Publishes an event about the default bridge network.
-    pub fn tell_network(&self, action: &str, container: &str) {
+    /// Publishes an event about a network and a container.
+    pub fn tell_network(&self, action: &str, network: &NetworkRecord, container: &str) {
         let attributes = [
             ("container", container),
-            ("name", "bridge"),
-            ("type", "bridge"),
+            ("name", &network.name),
+            ("type", &network.driver),
         ];
         let attributes = attributes
             .into_iter()
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .collect();
         self.events
-            .publish("network", action, &self.bridge_id, attributes);
+            .publish("network", action, &network.id, attributes);
     }
 }

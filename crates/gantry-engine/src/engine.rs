@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::images::Images;
 use crate::networks::Networks;
-use gantry_network::bridge::{Bridge, BridgeConfig};
-use gantry_network::network::{self, Driver, GatewayMode, Network, Subnet};
+use gantry_network::endpoint::Endpoint;
+use gantry_network::plane::{BridgeConfig, Plane, PlaneOptions};
 use gantry_registry::RegistryOptions;
 use gantry_runtime::spawn::Spawner;
 use gantry_store::{Options as StoreOptions, Store};
@@ -21,6 +21,7 @@ pub struct EngineConfig {
     pub spawner: Spawner,
     /// None: no default bridge (`--bridge none`).
     pub bridge: Option<BridgeConfig>,
+    pub plane: PlaneOptions,
     pub registry: RegistryOptions,
     pub store: StoreOptions,
 }
@@ -41,12 +42,14 @@ impl Engine {
             settings,
             spawner,
             bridge,
+            plane,
             registry,
             store,
         } = config;
-        let (context, records) =
-            crate::blocking(move || open_blocking(settings, spawner, bridge, registry, &store))
-                .await??;
+        let opened = crate::blocking(move || {
+            open_blocking(settings, spawner, (bridge, plane), registry, &store)
+        });
+        let (context, records) = opened.await??;
         let containers = Arc::new(Containers::new(context.clone()));
         containers.recover(records).await?;
         containers.recover_execs().await?;
@@ -66,7 +69,7 @@ type Opened = (Arc<Context>, Vec<crate::containers::record::Record>);
 fn open_blocking(
     settings: Settings,
     spawner: Spawner,
-    bridge: Option<BridgeConfig>,
+    network: (Option<BridgeConfig>, PlaneOptions),
     registry: RegistryOptions,
     store: &StoreOptions,
 ) -> Result<Opened> {
@@ -80,18 +83,8 @@ fn open_blocking(
     let policy = crate::images::policy::Policy::open(settings.image_policy.clone())?;
     let store = Arc::new(Store::open_with(&settings.data_root, store)?);
     let (records, endpoints) = recover::read_records(&store, &settings.exec_root)?;
-    let ours = bridge.as_ref().is_some_and(|b| b.existing.is_none());
-    let bridge = bridge
-        .map(|config| Bridge::up(config, &endpoints))
-        .transpose()
-        .map_err(|e| Error::caused("cannot bring the default bridge up", e))?;
     let networks = Networks::open(store.clone())?;
-    let bridge_id = networks.bridge()?.id.clone();
-    networks.set_bridge(
-        bridge
-            .as_ref()
-            .map(|up| default_network(&bridge_id, up, ours)),
-    )?;
+    let plane = open_plane(&networks, network, &endpoints)?;
     let unified_cgroup = !std::path::Path::new("/sys/fs/cgroup/memory").exists();
     let events = Arc::new(Events::new());
     let data_root = &settings.data_root;
@@ -101,12 +94,11 @@ fn open_blocking(
         settings,
         store,
         spawner: Arc::new(spawner),
-        bridge: bridge.map(Arc::new),
+        plane: Arc::new(plane),
         events,
         networks,
         volumes,
         policy,
-        bridge_id,
         unified_cgroup,
         registry: gantry_registry::Registry::new(registry),
         spare: crate::containers::spare::Spare::default(),
@@ -115,31 +107,34 @@ fn open_blocking(
     Ok((Arc::new(context), records))
 }
 
-/// The default bridge as a network.
-fn default_network(id: &str, bridge: &Bridge, ours: bool) -> Network {
-    Network {
-        id: id.to_owned(),
-        name: "bridge".to_owned(),
-        driver: Driver::Bridge(network::Bridge {
-            link: bridge.name().to_owned(),
-            ours,
-            icc: true,
-            masquerade: true,
-            host_binding: None,
-            inhibit_ipv4: false,
-            source: Vec::new(),
-            gateway_mode_v4: GatewayMode::Nat,
-            gateway_mode_v6: GatewayMode::Nat,
-            trusted_links: Vec::new(),
-        }),
-        subnets: vec![Subnet {
-            net: bridge.subnet().into(),
-            range: None,
-            gateway: Some(bridge.gateway().into()),
-            default_gateway: None,
-            reserved: Vec::new(),
-        }],
-        internal: false,
-        mtu: bridge.mtu(),
+/// Brings all networks up. The default bridge has to be there; what is wrong with others is their users' to see.
+fn open_plane(
+    networks: &Networks,
+    (bridge, options): (Option<BridgeConfig>, PlaneOptions),
+    endpoints: &[Endpoint],
+) -> Result<Plane> {
+    let before = networks.bridge()?;
+    let not_up = |e| Error::caused("cannot bring the default bridge up", e);
+    let bridge = bridge
+        .map(|config| {
+            let before = before.network.as_ref();
+            gantry_network::plane::default_bridge(&config, &options, &networks.bridge()?.id, before)
+                .map_err(not_up)
+        })
+        .transpose()?;
+    networks.set_bridge(bridge)?;
+    let all: Vec<_> = networks
+        .all()
+        .iter()
+        .filter_map(|record| record.network.clone())
+        .collect();
+    let (plane, fallen) = Plane::open(&options, &all, endpoints)
+        .map_err(|e| Error::caused("cannot bring the networks up", e))?;
+    for (id, error) in fallen {
+        if id == before.id {
+            return Err(not_up(error));
+        }
+        tracing::error!(network = id, %error, "a network cannot be brought up");
     }
+    Ok(plane)
 }

@@ -5,12 +5,13 @@
 //! rounds, and holds its lock for network devices meanwhile.
 #![expect(clippy::unwrap_used, reason = "a measurement that fails should stop")]
 
-use gantry_network::bridge::{Bridge, BridgeConfig, EndpointRequest, PublishedPort};
+use gantry_network::endpoint::{Endpoint, EndpointRequest, Families, PortRequest};
+use gantry_network::plane::{BridgeConfig, FirewallOptions, Plane, PlaneOptions, default_bridge};
 use gantry_network::sandbox::Sandbox;
 use rustix::thread::UnshareFlags;
-use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+const NETWORK: &str = "bridge";
 const ROUNDS: usize = 100;
 const CROWD: u16 = 200;
 const PORTS_EACH: u16 = 5;
@@ -49,22 +50,30 @@ fn main() {
         .map_or(ROUNDS, |n| n.parse().unwrap());
     // SAFETY: the program has one thread, and only its network namespace changes.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
-    let config = BridgeConfig {
-        table: "timing".into(),
-        ..BridgeConfig::default()
+    let options = PlaneOptions {
+        firewall: FirewallOptions {
+            table: "timing".into(),
+            v4: true,
+            v6: true,
+            ..FirewallOptions::default()
+        },
+        forwarding: true,
     };
     let mut up = Samples::new("bridge up");
-    let bridge = up.time(|| Bridge::up(config, &[]).unwrap());
+    let bridge = up.time(|| {
+        let network = default_bridge(&BridgeConfig::default(), &options, NETWORK, None).unwrap();
+        Plane::open(&options, &[network], &[]).unwrap().0
+    });
     println!(
         "{:28} {:>8} {:>8} {:>8}",
         "microseconds", "least", "median", "p99"
     );
     let plain = EndpointRequest::default();
-    let port = PublishedPort {
+    let port = PortRequest {
         container_port: 80,
         protocol: "tcp".into(),
-        host_ip: Ipv4Addr::UNSPECIFIED,
-        host_port: 0,
+        host_ip: None,
+        host_ports: (0, 0),
     };
     let published = EndpointRequest {
         ports: vec![port],
@@ -85,38 +94,52 @@ fn main() {
     drop(crowd);
 }
 
-fn busy_container(bridge: &Bridge, number: u16) -> Sandbox {
+fn attach(plane: &Plane, id: &str, sandbox: &Sandbox, request: &EndpointRequest) -> Endpoint {
+    let request = EndpointRequest {
+        id: id.into(),
+        container: id.into(),
+        link: "eth0".into(),
+        default_routes: Families { v4: true, v6: true },
+        ..request.clone()
+    };
+    plane.attach(NETWORK, sandbox, &request).unwrap()
+}
+
+fn busy_container(bridge: &Plane, number: u16) -> Sandbox {
     let sandbox = Sandbox::new().unwrap();
-    let port = |port| PublishedPort {
-        container_port: port,
-        protocol: "tcp".into(),
-        host_ip: Ipv4Addr::UNSPECIFIED,
-        host_port: 1024 + number * PORTS_EACH + port,
+    let port = |port| {
+        let host_port = 1024 + number * PORTS_EACH + port;
+        PortRequest {
+            container_port: port,
+            protocol: "tcp".into(),
+            host_ip: None,
+            host_ports: (host_port, host_port),
+        }
     };
     let request = EndpointRequest {
         ports: (0..PORTS_EACH).map(port).collect(),
         ..EndpointRequest::default()
     };
-    let id = format!("{number:08x}");
-    bridge.attach(&id, &sandbox, &request).unwrap();
+    let id = format!("crowd{number:03}");
+    attach(bridge, &id, &sandbox, &request);
     sandbox
 }
 
 fn measure(
-    bridge: &Bridge,
+    bridge: &Plane,
     pause: Duration,
     rounds: usize,
-    [attach, release]: [&'static str; 2],
+    [attaching, releasing]: [&'static str; 2],
     request: &EndpointRequest,
 ) {
     let mut made = Samples::new("sandbox");
-    let mut attached = Samples::new(attach);
-    let mut released = Samples::new(release);
+    let mut attached = Samples::new(attaching);
+    let mut released = Samples::new(releasing);
     let mut closed = Samples::new("sandbox closed");
     for round in 0..rounds {
         let id = format!("{round:08x}");
         let sandbox = made.time(|| Sandbox::new().unwrap());
-        let endpoint = attached.time(|| bridge.attach(&id, &sandbox, request).unwrap());
+        let endpoint = attached.time(|| attach(bridge, &id, &sandbox, request));
         released.time(|| bridge.release(&endpoint).unwrap());
         closed.time(|| drop(sandbox));
         std::thread::sleep(pause);

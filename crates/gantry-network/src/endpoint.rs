@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Stored in the container's record, so that it can be released or taken up again by a later daemon.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Endpoint {
+    /// Its own identity, 64 hex digits.
+    pub id: String,
     /// The network's identity.
     pub network: String,
     /// The host's side of a veth pair, `veth<8 of the id><2 of a generation>`; empty for macvlan and ipvlan.
@@ -35,6 +37,8 @@ pub struct PublishedPort {
 /// What a container asks for on a network.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointRequest {
+    /// The identity that the endpoint gets, 64 hex digits.
+    pub id: String,
     /// The container's identity; eight digits of it are in the host link's name.
     pub container: String,
     /// The link in the container.
@@ -45,11 +49,18 @@ pub struct EndpointRequest {
     pub link_local: Vec<IpAddr>,
     /// None: one made from the address, so that it is unique and the same whenever the address is.
     pub mac: Option<String>,
-    /// Whether the container's default route goes here (one of its networks at a time).
-    pub default_route: bool,
+    /// Whether the container's default routes go here, by family (one of its networks has each).
+    pub default_routes: Families,
     pub ports: Vec<PortRequest>,
     /// `com.docker.network.endpoint.sysctls`: names with `IFNAME` for the link's name, and values.
     pub sysctls: Vec<(String, String)>,
+}
+
+/// One or both of the families of addresses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Families {
+    pub v4: bool,
+    pub v6: bool,
 }
 
 /// A port to publish.

@@ -14,9 +14,9 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
-    /// No free address; the network's name.
-    #[error("no available IPv4 addresses on this network's address pools: {0}")]
-    Exhausted(String),
+    /// No free address of that family (4 or 6).
+    #[error("no available IPv{family} addresses on this network's address pools: {network}")]
+    Exhausted { family: u8, network: String },
     /// The address that was asked for belongs to another endpoint.
     #[error("Address already in use")]
     AddressInUse,

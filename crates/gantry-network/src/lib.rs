@@ -1,9 +1,9 @@
-//! Links, firewall, addresses: the default bridge.
+//! Links, firewall, addresses: networks in the kernel.
 //!
 //! Owns: links (netlink), the `gantry` nftables table, addresses (IPAM), published ports, network namespaces, the name
 //! server at 127.0.0.11 ([`dns`]).
 //! Never: knows images; starts a helper program.
-//! Start here: [`bridge::Bridge`], [`sandbox::Sandbox`].
+//! Start here: [`plane::Plane`], [`sandbox::Sandbox`].
 //!
 //! Nothing on the way of a container's start or end waits for the kernel: the veth pair is made in one request with
 //! its peer born in the container's namespace, and no link is moved or deleted. When a container's namespace has
@@ -11,19 +11,18 @@
 //! disabled, so that name and address can be used again at once.
 
 pub mod addresses;
-pub mod bridge;
 pub mod dns;
 pub mod endpoint;
 mod error;
-#[allow(dead_code, reason = "several networks are on their way")]
+#[allow(dead_code, reason = "links between containers are on their way")]
 mod firewall;
 pub mod host;
 mod link;
 mod netlink;
 pub mod network;
-#[allow(dead_code, reason = "several networks are on their way")]
+#[allow(dead_code, reason = "a table that is kept is on its way")]
 mod nftables;
+pub mod plane;
 pub mod pools;
-#[allow(dead_code, reason = "several networks are on their way")]
 mod ports;
 pub mod sandbox;

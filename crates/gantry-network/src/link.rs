@@ -1,7 +1,8 @@
 //! Links, addresses and routes, by routing netlink (`linux/rtnetlink.h`, `linux/if_link.h`).
 use crate::netlink::{Message, Netlink, Refusal, attributes, string, u32_of};
-use ipnet::Ipv4Net;
-use std::net::Ipv4Addr;
+use crate::network::{IpvlanFlag, IpvlanMode, MacvlanMode};
+use ipnet::IpNet;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Not in `libc`: `linux/if_link.h`, `linux/veth.h`, `linux/ip.h`.
@@ -13,6 +14,13 @@ const BRPORT_MODE: u16 = 4;
 const INET_CONF: u16 = 1;
 const DEVCONF_ARP_NOTIFY: u16 = 22;
 const DEVCONF_ROUTE_LOCALNET: u16 = 26;
+/// `linux/if_link.h`: `IFLA_MACVLAN_MODE`, `IFLA_IPVLAN_MODE`, `IFLA_IPVLAN_FLAGS`, `IFLA_VLAN_ID`.
+const MACVLAN_MODE: u16 = 1;
+const IPVLAN_MODE: u16 = 1;
+const IPVLAN_FLAGS: u16 = 2;
+const VLAN_ID: u16 = 1;
+/// `linux/if_addr.h`: an address of IPv6 that is used at once, without asking whether another has it.
+const WITHOUT_DETECTION: u8 = 0x02;
 const LINK_IS_UP: u32 = libc::IFF_UP as u32;
 
 pub(crate) type Mac = [u8; 6];
@@ -38,6 +46,8 @@ pub(crate) struct VethPair<'a> {
     /// Index of the bridge that the host's end becomes a port of.
     pub(crate) master: Option<u32>,
     pub(crate) mtu: u32,
+    /// The group of the host's end; 0: none.
+    pub(crate) group: u32,
     pub(crate) peer_name: &'a str,
     pub(crate) peer_mac: Mac,
     /// Where the peer is born.
@@ -127,6 +137,9 @@ pub(crate) fn add_veth(pair: &VethPair<'_>) -> Message {
     };
     let new = Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
     let mut message = end(new, LINK_IS_UP, pair.host_name, pair.host_mac);
+    if pair.group != 0 {
+        message = message.number(libc::IFLA_GROUP, pair.group);
+    }
     if let Some(master) = pair.master {
         message = message.number(libc::IFLA_MASTER, master);
     }
@@ -225,83 +238,204 @@ pub(crate) fn delete_group(group: u32) -> Message {
         .number(libc::IFLA_GROUP, group)
 }
 
-/// `struct ifaddrmsg` and the address: made where it is not there yet.
-pub(crate) fn add_address(index: u32, address: Ipv4Net) -> Message {
-    address_message(
-        libc::RTM_NEWADDR,
-        libc::NLM_F_CREATE | libc::NLM_F_REPLACE,
-        index,
-        address,
-    )
-    .bytes(libc::IFA_BROADCAST, &address.broadcast().octets())
+/// The address: made where it is not there yet. Duplicates are not looked for: we know who has which.
+pub(crate) fn add_address(index: u32, address: IpNet) -> Message {
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+    let message = address_message(libc::RTM_NEWADDR, flags, index, address);
+    match address {
+        IpNet::V4(net) => message.bytes(libc::IFA_BROADCAST, &net.broadcast().octets()),
+        IpNet::V6(_) => message,
+    }
 }
 
-pub(crate) fn delete_address(index: u32, address: Ipv4Net) -> Message {
+pub(crate) fn delete_address(index: u32, address: IpNet) -> Message {
     address_message(libc::RTM_DELADDR, 0, index, address)
 }
 
-fn address_message(kind: u16, flags: i32, index: u32, address: Ipv4Net) -> Message {
+/// `struct ifaddrmsg` and the address.
+fn address_message(kind: u16, flags: i32, index: u32, address: IpNet) -> Message {
     let mut info = [0; 8];
-    info[0] = libc::AF_INET as u8;
+    info[0] = family(address.addr()) as u8;
     info[1] = address.prefix_len();
+    if matches!(address, IpNet::V6(_)) {
+        info[2] = WITHOUT_DETECTION;
+    }
     info[4..8].copy_from_slice(&index.to_ne_bytes());
-    let octets = address.addr().octets();
+    let octets = octets(address.addr());
     Message::new(kind, flags)
         .fixed(&info)
         .bytes(libc::IFA_LOCAL, &octets)
         .bytes(libc::IFA_ADDRESS, &octets)
 }
 
-/// The IPv4 addresses of the namespace, with the index of their link.
-pub(crate) fn addresses(netlink: &Netlink) -> Result<Vec<(u32, Ipv4Net)>, Refusal> {
-    let mut info = [0; 8];
-    info[0] = libc::AF_INET as u8;
-    let list = netlink.dump(&dump(libc::RTM_GETADDR).fixed(&info))?;
+fn family(address: IpAddr) -> i32 {
+    match address {
+        IpAddr::V4(_) => libc::AF_INET,
+        IpAddr::V6(_) => libc::AF_INET6,
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn address_of(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => Some(IpAddr::from(*octets.first_chunk::<4>()?)),
+        16 => Some(IpAddr::from(*octets.first_chunk::<16>()?)),
+        _ => None,
+    }
+}
+
+/// The addresses of the namespace, of both families, with the index of their link.
+pub(crate) fn addresses(netlink: &Netlink) -> Result<Vec<(u32, IpNet)>, Refusal> {
+    let list = netlink.dump(&dump(libc::RTM_GETADDR).fixed(&[0; 8]))?;
     Ok(list.iter().filter_map(|p| parse_address(p)).collect())
 }
 
-fn parse_address(payload: &[u8]) -> Option<(u32, Ipv4Net)> {
+fn parse_address(payload: &[u8]) -> Option<(u32, IpNet)> {
     let prefix = *payload.get(1)?;
     let index = u32_of(payload.get(4..8)?);
-    let (_, octets) = attributes(payload.get(8..)?).find(|(kind, _)| *kind == libc::IFA_LOCAL)?;
-    let address = Ipv4Addr::from(*octets.first_chunk::<4>()?);
-    Some((index, Ipv4Net::new(address, prefix).ok()?))
+    // With a peer, LOCAL is our own; IPv6 without one has ADDRESS alone.
+    let find = |wanted| attributes(payload.get(8..)?).find(|(kind, _)| *kind == wanted);
+    let (_, octets) = find(libc::IFA_LOCAL).or_else(|| find(libc::IFA_ADDRESS))?;
+    Some((index, IpNet::new(address_of(octets)?, prefix).ok()?))
 }
 
-/// A default route through `gateway`.
-pub(crate) fn add_default_route(index: u32, gateway: Ipv4Addr) -> Message {
+/// The default route goes through `gateway`, instead of where it went.
+pub(crate) fn set_default_route(index: u32, gateway: IpAddr) -> Message {
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+    default_route(libc::RTM_NEWROUTE, flags, index, family(gateway))
+        .bytes(libc::RTA_GATEWAY, &octets(gateway))
+}
+
+/// The default route is the link itself, without a gateway (ipvlan in its third mode).
+pub(crate) fn set_default_link(index: u32, like: IpAddr) -> Message {
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+    default_route(libc::RTM_NEWROUTE, flags, index, family(like))
+}
+
+fn default_route(kind: u16, flags: i32, index: u32, family: i32) -> Message {
     let mut info = [0; 12];
-    info[0] = libc::AF_INET as u8;
+    info[0] = family as u8;
     info[4] = libc::RT_TABLE_MAIN;
     info[5] = libc::RTPROT_BOOT;
     info[6] = libc::RT_SCOPE_UNIVERSE;
     info[7] = libc::RTN_UNICAST;
-    Message::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_EXCL)
+    Message::new(kind, flags)
         .fixed(&info)
-        .bytes(libc::RTA_GATEWAY, &gateway.octets())
         .number(libc::RTA_OIF, index)
 }
 
-/// The IPv4 routes of the namespace (default routes left out), with the index of their link (0: none).
-pub(crate) fn routes(netlink: &Netlink) -> Result<Vec<(u32, Ipv4Net)>, Refusal> {
-    let mut info = [0; 12];
-    info[0] = libc::AF_INET as u8;
-    let list = netlink.dump(&dump(libc::RTM_GETROUTE).fixed(&info))?;
+/// The routes of the namespace's main table, of both families (default routes left out), with the index of their link
+/// (0: none).
+pub(crate) fn routes(netlink: &Netlink) -> Result<Vec<(u32, IpNet)>, Refusal> {
+    let list = netlink.dump(&dump(libc::RTM_GETROUTE).fixed(&[0; 12]))?;
     Ok(list.iter().filter_map(|p| parse_route(p)).collect())
 }
 
-fn parse_route(payload: &[u8]) -> Option<(u32, Ipv4Net)> {
+fn parse_route(payload: &[u8]) -> Option<(u32, IpNet)> {
     let prefix = *payload.get(1)?;
+    if *payload.get(4)? != libc::RT_TABLE_MAIN {
+        return None;
+    }
     let mut index = 0;
     let mut destination = None;
     for (kind, value) in attributes(payload.get(12..)?) {
         match kind {
             libc::RTA_OIF => index = u32_of(value),
-            libc::RTA_DST => destination = value.first_chunk::<4>().copied(),
+            libc::RTA_DST => destination = address_of(value),
             _ => {}
         }
     }
-    Some((index, Ipv4Net::new(destination?.into(), prefix).ok()?))
+    Some((index, IpNet::new(destination?, prefix).ok()?))
+}
+
+/// A link on top of a link of the host, born in a namespace, down.
+#[derive(Debug)]
+pub(crate) struct Stacked<'a> {
+    pub(crate) name: &'a str,
+    /// Index of the link below, in the namespace of the socket.
+    pub(crate) parent: u32,
+    pub(crate) netns: BorrowedFd<'a>,
+    /// 0: the parent's.
+    pub(crate) mtu: u32,
+}
+
+impl Stacked<'_> {
+    fn message(&self) -> Message {
+        let new = Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL)
+            .fixed(&interface_info(libc::AF_UNSPEC, 0, 0, 0))
+            .string(libc::IFLA_IFNAME, self.name)
+            .number(libc::IFLA_LINK, self.parent)
+            .number(libc::IFLA_NET_NS_FD, self.netns.as_raw_fd() as u32);
+        match self.mtu {
+            0 => new,
+            mtu => new.number(libc::IFLA_MTU, mtu),
+        }
+    }
+
+    pub(crate) fn macvlan(&self, mode: MacvlanMode, mac: Mac) -> Message {
+        let mode: u32 = match mode {
+            MacvlanMode::Private => 1,
+            MacvlanMode::Vepa => 2,
+            MacvlanMode::Bridge => 4,
+            MacvlanMode::Passthru => 8,
+        };
+        self.message()
+            .bytes(libc::IFLA_ADDRESS, &mac)
+            .nest(libc::IFLA_LINKINFO, |m| {
+                m.string(libc::IFLA_INFO_KIND, "macvlan")
+                    .nest(libc::IFLA_INFO_DATA, |m| m.number(MACVLAN_MODE, mode))
+            })
+    }
+
+    pub(crate) fn ipvlan(&self, mode: IpvlanMode, flag: IpvlanFlag) -> Message {
+        let mode: u16 = match mode {
+            IpvlanMode::L2 => 0,
+            IpvlanMode::L3 => 1,
+            IpvlanMode::L3s => 2,
+        };
+        let flag: u16 = match flag {
+            IpvlanFlag::Bridge => 0,
+            IpvlanFlag::Private => 1,
+            IpvlanFlag::Vepa => 2,
+        };
+        self.message().nest(libc::IFLA_LINKINFO, |m| {
+            m.string(libc::IFLA_INFO_KIND, "ipvlan")
+                .nest(libc::IFLA_INFO_DATA, |m| {
+                    m.bytes(IPVLAN_MODE, &mode.to_ne_bytes())
+                        .bytes(IPVLAN_FLAGS, &flag.to_ne_bytes())
+                })
+        })
+    }
+}
+
+/// A link of no hardware, up.
+pub(crate) fn add_dummy(name: &str) -> Message {
+    Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL)
+        .fixed(&interface_info(libc::AF_UNSPEC, 0, LINK_IS_UP, LINK_IS_UP))
+        .string(libc::IFLA_IFNAME, name)
+        .nest(libc::IFLA_LINKINFO, |m| {
+            m.string(libc::IFLA_INFO_KIND, "dummy")
+        })
+}
+
+/// A VLAN of IEEE 802.1Q on a link, up.
+pub(crate) fn add_vlan(name: &str, parent: u32, id: u16) -> Message {
+    Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL)
+        .fixed(&interface_info(libc::AF_UNSPEC, 0, LINK_IS_UP, LINK_IS_UP))
+        .string(libc::IFLA_IFNAME, name)
+        .number(libc::IFLA_LINK, parent)
+        .nest(libc::IFLA_LINKINFO, |m| {
+            m.string(libc::IFLA_INFO_KIND, "vlan")
+                .nest(libc::IFLA_INFO_DATA, |m| {
+                    m.bytes(VLAN_ID, &id.to_ne_bytes())
+                })
+        })
 }
 
 /// Tells a bridge behind which of its ports a MAC is, before its owner has sent anything: an entry left from an

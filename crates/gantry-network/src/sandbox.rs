@@ -60,6 +60,70 @@ pub(crate) fn inside<T: Send>(
     })?
 }
 
+impl Sandbox {
+    /// Settings of a link that are files only, see the kernel's `networking/ip-sysctl`: IPv6, which links of a sandbox
+    /// do not have unless asked for (addresses are used at once, and told to the neighbours), and what the user wants:
+    /// names below `net.` in which `IFNAME` stands for the link.
+    pub(crate) fn configure(
+        &self,
+        link: &str,
+        ipv6: bool,
+        settings: &[(String, String)],
+    ) -> Result<(), NetworkError> {
+        let mut files = Vec::new();
+        if ipv6 {
+            // In this order: the link-local address is made when IPv6 comes.
+            for (name, value) in [
+                ("accept_dad", "0"),
+                ("ndisc_notify", "1"),
+                ("disable_ipv6", "0"),
+            ] {
+                files.push((format!("net/ipv6/conf/{link}/{name}"), value));
+            }
+        }
+        for (name, value) in settings {
+            if !name.starts_with("net.") || name.contains('/') || name.contains("..") {
+                let text = format!(
+                    "the setting {name} is none of a link: net.(ipv4|ipv6|mpls).*.IFNAME.* is expected"
+                );
+                return Err(NetworkError::Invalid(text));
+            }
+            files.push((
+                name.replace('.', "/").replace("IFNAME", link),
+                value.as_str(),
+            ));
+        }
+        if files.is_empty() {
+            return Ok(());
+        }
+        let netns = self.netns.as_fd();
+        let write = || {
+            rustix::thread::move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?;
+            for (name, value) in &files {
+                std::fs::write(format!("/proc/sys/{name}"), value)
+                    .map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
+            }
+            Ok(())
+        };
+        on_new_thread(write).map_err(NetworkError::kernel(format!("configuring {link}")))
+    }
+}
+
+impl Sandbox {
+    /// Deletes a link; one that is not there is no error.
+    pub fn remove_link(&self, name: &str) -> Result<(), NetworkError> {
+        let what = || format!("deleting {name} of a container");
+        let found = link::by_name(&self.netlink, name)
+            .map_err(|refusal| NetworkError::kernel(what())(refusal))?;
+        let Some(found) = found else {
+            return Ok(());
+        };
+        self.netlink
+            .execute(&[link::delete(found.index)])
+            .map_err(|refusal| NetworkError::kernel(what())(refusal))
+    }
+}
+
 /// Runs `work` on a thread that ends with it, and takes the namespace it entered along.
 fn on_new_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {

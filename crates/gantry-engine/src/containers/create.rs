@@ -127,6 +127,7 @@ impl Containers {
         super::spec::check_security_options(&host_config)?;
         let inherited = self.inherited(&host_config)?;
         let mounts = mounts::parse(&config, &host_config, inherited)?;
+        let networks = self.networks_of(&host_config.network_mode, networking_config)?;
         let id = random_id();
         complete_config(&mut config, &host_config, &id)?;
         let record = Record {
@@ -135,11 +136,10 @@ impl Containers {
             image_id,
             config,
             host_config,
-            networks: networking_config.endpoints_config,
+            networks,
             base,
             state: State::default(),
-            endpoint: None,
-            endpoint_id: String::new(),
+            endpoints: Vec::new(),
             mounts,
             mounts_before: None,
             restart_count: 0,

@@ -46,15 +46,20 @@ fn hosts(record: &Record) -> String {
          ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
             .to_owned()
     };
-    if let Some(endpoint) = &record.endpoint {
-        let _ = writeln!(text, "{}\t{}", endpoint.address, full_name(record));
+    for endpoint in &record.endpoints {
+        let v4 = endpoint.v4.map(|net| net.addr().to_string());
+        let v6 = endpoint.v6.map(|net| net.addr().to_string());
+        for address in v4.into_iter().chain(v6) {
+            let _ = writeln!(text, "{address}\t{}", full_name(record));
+        }
     }
     for entry in record.host_config.extra_hosts.iter().flatten() {
         let Some((name, address)) = entry.split_once([':', '=']) else {
             continue;
         };
-        let address = match (address, &record.endpoint) {
-            ("host-gateway", Some(endpoint)) => endpoint.gateway.to_string(),
+        let gateway = record.endpoints.iter().find_map(|e| e.gateway_v4);
+        let address = match (address, gateway) {
+            ("host-gateway", Some(gateway)) => gateway.to_string(),
             _ => address.trim_matches(['[', ']']).to_owned(),
         };
         let _ = writeln!(text, "{address}\t{name}");

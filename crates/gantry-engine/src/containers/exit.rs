@@ -3,6 +3,7 @@
 use super::record::{MountRecord, Record};
 use super::transition::Operation;
 use super::{Container, Containers, lock, restart};
+use gantry_network::endpoint::Endpoint;
 use gantry_runtime::cgroup::Cgroup;
 use gantry_runtime::shim_client::{self, ExitRecord, Found, Watch};
 use jiff::Timestamp;
@@ -105,7 +106,7 @@ impl Containers {
 
     /// Notes an exit: gives back the network, writes the record, tells those who wait.
     pub(super) async fn ended(self: &Arc<Self>, container: &Arc<Container>, exit: ExitRecord) {
-        let endpoint = container.record().endpoint.clone();
+        let endpoints = std::mem::take(&mut container.record().endpoints);
         {
             let mut live = lock(&container.live);
             (live.pidfd, live.health) = (None, None);
@@ -116,24 +117,24 @@ impl Containers {
                 let _ = crate::blocking(move || context.volumes.unuse(&id)).await;
             }
         }
-        if endpoint.is_some() {
-            let (this, id, endpoint) = (self.clone(), container.id.clone(), endpoint.clone());
-            let _ = crate::blocking(move || this.disconnect(&id, endpoint.as_ref())).await;
-        }
+        self.leave_all(container, &endpoints).await;
         let freezing = container.freezing.lock().await;
-        let (record, delay) = {
+        let (record, delay, late) = {
             let mut live = lock(&container.live);
             let cancelled = live.restarts_cancelled;
             let mut record = container.record();
+            // A network that it was joined to at this moment.
+            let late = std::mem::take(&mut record.endpoints);
             note_exit(&mut record, &exit);
             let delay = restart::decide(&mut record, cancelled, &mut live.back_off);
             record.state.enter(match delay {
                 Some(_) => Operation::ExitForAWhile,
                 None => Operation::Exit,
             });
-            (record.clone(), delay)
+            (record.clone(), delay, late)
         };
         drop(freezing);
+        self.leave_all(container, &late).await;
         self.forget_waiting_execs(&container.id);
         // A container with `--rm` is about to go: a daemon that dies first finds its exit, or its shim's end, again.
         if !record.host_config.auto_remove
@@ -141,7 +142,7 @@ impl Containers {
         {
             tracing::error!(container = %container.id, %error, "cannot record the exit");
         }
-        self.tell_exit(&record, &exit, endpoint.is_some());
+        self.tell_exit(&record, &exit, &[endpoints, late].concat());
         container.phase.send_modify(|phase| {
             phase.exits += 1;
             phase.alive = delay.is_some();
@@ -152,7 +153,15 @@ impl Containers {
         }
     }
 
-    fn tell_exit(&self, record: &Record, exit: &ExitRecord, connected: bool) {
+    async fn leave_all(self: &Arc<Self>, container: &Container, endpoints: &[Endpoint]) {
+        if endpoints.is_empty() {
+            return;
+        }
+        let (this, id, endpoints) = (self.clone(), container.id.clone(), endpoints.to_vec());
+        let _ = crate::blocking(move || this.leave(&id, &endpoints)).await;
+    }
+
+    fn tell_exit(&self, record: &Record, exit: &ExitRecord, endpoints: &[Endpoint]) {
         if exit.oom_killed {
             self.context.tell(record, "oom", &[]);
         }
@@ -171,9 +180,7 @@ impl Containers {
                 ("execDuration", &seconds),
             ],
         );
-        if connected {
-            self.context.tell_network("disconnect", &record.id);
-        }
+        self.tell_networks("disconnect", &record.id, endpoints);
         self.tell_volumes(record, "unmount");
     }
 
@@ -226,8 +233,7 @@ impl Containers {
 
 /// The exit in the record, all but the state itself.
 pub(super) fn note_exit(record: &mut Record, exit: &ExitRecord) {
-    record.endpoint = None;
-    record.endpoint_id.clear();
+    record.endpoints.clear();
     super::health::end(record);
     let state = &mut record.state;
     state.pid = 0;

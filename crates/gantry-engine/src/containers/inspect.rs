@@ -4,10 +4,7 @@ use super::Containers;
 use super::record::{MountKind, Record, Status};
 use crate::error::Result;
 use crate::volumes::LOCAL;
-use gantry_api::container::{
-    ContainerInspect, ContainerState, EndpointSettings, GraphDriver, MountPoint, NetworkSettings,
-    PortBinding, PortMap,
-};
+use gantry_api::container::{ContainerInspect, ContainerState, GraphDriver, MountPoint};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,46 +82,6 @@ impl Containers {
             ..ContainerInspect::default()
         }
     }
-
-    fn network_settings(&self, record: &Record) -> NetworkSettings {
-        let mut settings = NetworkSettings {
-            networks: self.endpoints(record),
-            ..NetworkSettings::default()
-        };
-        if record.state.pid != 0 && record.network_mode() != "host" {
-            settings.sandbox_id.clone_from(&record.id);
-            settings.sandbox_key = format!("/proc/{}/ns/net", record.state.pid);
-        }
-        if let Some(endpoint) = &record.endpoint {
-            settings.endpoint_id.clone_from(&record.endpoint_id);
-            settings.gateway = endpoint.gateway.to_string();
-            settings.ip_address = endpoint.address.to_string();
-            settings.ip_prefix_len = endpoint.prefix_len;
-            settings.mac_address.clone_from(&endpoint.mac);
-            settings.ports = port_map(record);
-        }
-        settings
-    }
-
-    /// The networks of a container by name.
-    pub(super) fn endpoints(&self, record: &Record) -> BTreeMap<String, EndpointSettings> {
-        let mode = record.network_mode();
-        if mode.starts_with("container:") {
-            return BTreeMap::new();
-        }
-        let mut settings = record.networks.get(mode).cloned().unwrap_or_default();
-        if mode == "bridge" && record.state.started_at.is_some() {
-            settings.network_id.clone_from(&self.context.bridge_id);
-        }
-        if let Some(endpoint) = &record.endpoint {
-            settings.endpoint_id.clone_from(&record.endpoint_id);
-            settings.gateway = endpoint.gateway.to_string();
-            settings.ip_address = endpoint.address.to_string();
-            settings.ip_prefix_len = endpoint.prefix_len;
-            settings.mac_address.clone_from(&endpoint.mac);
-        }
-        BTreeMap::from([(mode.to_owned(), settings)])
-    }
 }
 
 fn state(record: &Record) -> ContainerState {
@@ -143,27 +100,6 @@ fn state(record: &Record) -> ContainerState {
         finished_at: time(state.finished_at),
         health: state.health.clone(),
     }
-}
-
-/// Exposed and published ports.
-fn port_map(record: &Record) -> PortMap {
-    let mut ports: PortMap = record
-        .config
-        .exposed_ports
-        .iter()
-        .flatten()
-        .map(|(port, _)| (port.clone(), None))
-        .collect();
-    for port in record.endpoint.iter().flat_map(|e| &e.ports) {
-        let bindings = ports
-            .entry(format!("{}/{}", port.container_port, port.protocol))
-            .or_default();
-        bindings.get_or_insert_default().push(PortBinding {
-            host_ip: port.host_ip.to_string(),
-            host_port: port.host_port.to_string(),
-        });
-    }
-    ports
 }
 
 /// The mounts as inspect and list show them; tmpfs of `--tmpfs` are not among them, as with Docker.

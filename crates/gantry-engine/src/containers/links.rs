@@ -50,9 +50,6 @@ fn exists(link: &str) -> bool {
 
 /// Deletes links that linger, as long as the daemon lives.
 pub(crate) async fn clear(context: Arc<Context>) {
-    let Some(bridge) = context.bridge.clone() else {
-        return;
-    };
     loop {
         context.released.wake.notified().await;
         while !context.released.is_empty() {
@@ -62,8 +59,8 @@ pub(crate) async fn clear(context: Arc<Context>) {
             if links.is_empty() {
                 continue;
             }
-            let bridge = bridge.clone();
-            match crate::blocking(move || bridge.clear(&links)).await {
+            let plane = context.plane.clone();
+            match crate::blocking(move || plane.clear(&links)).await {
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "cannot delete links of containers that are gone")
                 }

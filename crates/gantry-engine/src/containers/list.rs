@@ -153,7 +153,7 @@ fn command_line(command: &[String]) -> String {
 }
 
 pub(super) fn ports(record: &Record) -> Vec<PortSummary> {
-    let published = record.endpoint.iter().flat_map(|e| &e.ports);
+    let published = record.endpoints.iter().flat_map(|e| &e.ports);
     let mut ports: Vec<PortSummary> = published
         .map(|port| PortSummary {
             ip: port.host_ip.to_string(),
@@ -162,7 +162,7 @@ pub(super) fn ports(record: &Record) -> Vec<PortSummary> {
             kind: port.protocol.clone(),
         })
         .collect();
-    if record.endpoint.is_some() {
+    if !record.endpoints.is_empty() {
         for port in record
             .config
             .exposed_ports

@@ -21,6 +21,7 @@ pub mod list;
 mod live_mounts;
 mod mounts;
 pub mod names;
+mod networking;
 pub mod pause;
 pub mod phase;
 mod published;

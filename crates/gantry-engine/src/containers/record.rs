@@ -1,7 +1,7 @@
 //! A container as it is kept: one JSON record in the database, written whole at each change of state.
 
 use gantry_api::container::{ContainerConfig, EndpointSettings, HostConfig};
-use gantry_network::bridge::Endpoint;
+use gantry_network::endpoint::Endpoint;
 use gantry_store::snapshots::Base;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -140,8 +140,7 @@ impl MountKind {
 #[derive(Serialize, Deserialize)]
 pub(super) struct Changing {
     pub(super) state: State,
-    pub(super) endpoint: Option<Endpoint>,
-    pub(super) endpoint_id: String,
+    pub(super) endpoints: Vec<Endpoint>,
     pub(super) restart_count: i64,
 }
 
@@ -157,17 +156,14 @@ pub struct Record {
     /// The request's configuration with the image's merged in.
     pub config: ContainerConfig,
     pub host_config: HostConfig,
-    /// What was asked for on each network.
+    /// The networks that it joins at its start, by name, with what was asked for on each.
     pub networks: BTreeMap<String, EndpointSettings>,
     pub base: Base,
     #[serde(skip)]
     pub state: State,
-    /// What it has on the bridge while it is alive.
+    /// What it has on each network while it is alive.
     #[serde(skip)]
-    pub endpoint: Option<Endpoint>,
-    /// Identity of that endpoint for the API, 64 hex digits; empty without one.
-    #[serde(skip)]
-    pub endpoint_id: String,
+    pub endpoints: Vec<Endpoint>,
     pub mounts: Vec<MountRecord>,
     /// `mounts` are not yet those of the running container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -198,16 +194,14 @@ impl Record {
     pub(super) fn changing(&self) -> Changing {
         Changing {
             state: self.state.clone(),
-            endpoint: self.endpoint.clone(),
-            endpoint_id: self.endpoint_id.clone(),
+            endpoints: self.endpoints.clone(),
             restart_count: self.restart_count,
         }
     }
 
     pub(super) fn take_up(&mut self, changing: Changing) {
         self.state = changing.state;
-        self.endpoint = changing.endpoint;
-        self.endpoint_id = changing.endpoint_id;
+        self.endpoints = changing.endpoints;
         self.restart_count = changing.restart_count;
     }
 

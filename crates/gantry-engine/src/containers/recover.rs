@@ -5,9 +5,9 @@
 
 use super::record::{Record, Status};
 use super::transition::Operation;
-use super::{Container, Containers, lock, restart};
+use super::{Container, Containers, lock, networking, restart};
 use crate::error::{Error, Result};
-use gantry_network::bridge::Endpoint;
+use gantry_network::endpoint::Endpoint;
 use gantry_runtime::cgroup::Cgroup;
 use gantry_runtime::shim_client::{self, ExitRecord, Found, Watch};
 use std::collections::{HashMap, HashSet};
@@ -31,8 +31,8 @@ pub(crate) fn read_records(
                 changing
                     .into_iter()
                     .for_each(|changing| record.take_up(changing));
-                if record.endpoint.is_none() {
-                    record.endpoint = noted_endpoint(&exec_root.join("c").join(&id));
+                if record.endpoints.is_empty() {
+                    record.endpoints = networking::noted(&exec_root.join("c").join(&id));
                 }
                 records.push(record);
             }
@@ -43,15 +43,9 @@ pub(crate) fn read_records(
     }
     let endpoints = records
         .iter()
-        .filter_map(|r: &Record| r.endpoint.clone())
+        .flat_map(|r: &Record| r.endpoints.clone())
         .collect();
     Ok((records, endpoints))
-}
-
-/// The endpoint of a start that was not recorded any more.
-fn noted_endpoint(run_dir: &Path) -> Option<Endpoint> {
-    let json = std::fs::read(run_dir.join(super::start::ENDPOINT_NOTE)).ok()?;
-    serde_json::from_slice(&json).ok()
 }
 
 impl Containers {
@@ -110,8 +104,9 @@ impl Containers {
                         finished_at: std::time::SystemTime::now(),
                     };
                     self.ended_meanwhile(container, exit).await;
-                } else if let Some(endpoint) = container.record().endpoint.take() {
-                    self.disconnect(&container.id, Some(&endpoint));
+                } else {
+                    let endpoints = std::mem::take(&mut container.record().endpoints);
+                    self.leave(&container.id, &endpoints);
                 }
             }
         }
@@ -138,6 +133,8 @@ impl Containers {
         if let Err(error) = self.save_state(container) {
             tracing::error!(container = %container.id, %error, "cannot record that the container runs");
         }
+        let (this, found) = (self.clone(), container.clone());
+        let _ = crate::blocking(move || this.finish_links(&found)).await;
         self.supervise(container, watch);
         self.watch_health(container);
     }

@@ -2,7 +2,7 @@
 //! others may hold for many milliseconds. It is held by a descriptor alone, so it goes with the daemon.
 
 use super::lock;
-use gantry_network::bridge::NetworkError;
+use gantry_network::plane::NetworkError;
 use gantry_network::sandbox::Sandbox;
 use std::sync::Mutex;
 

@@ -3,31 +3,21 @@
 //! The network and the root file system are made at the same time, each on a thread; the rest follows in order. What
 //! was made is undone when a later step fails.
 
+use super::networking::{self, Connected};
 use super::record::{MountRecord, Record};
 use super::transition::Operation;
 use super::{Container, Containers, etc, lock, spec};
 use crate::error::{Error, Result};
-use gantry_network::bridge::{Endpoint, EndpointRequest, NetworkError, PublishedPort};
 use gantry_runtime::spawn::{Attached, StartError, StartRequest, Started, Stdio};
 use jiff::Timestamp;
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-/// The file of the run directory in which a start notes its endpoint.
-pub(super) const ENDPOINT_NOTE: &str = "endpoint";
 /// What Docker puts before runc's words.
 pub(super) const RUNTIME_PREFIX: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ";
 /// What Docker puts before what is wrong with a log.
 const LOG_PREFIX: &str =
     "failed to create task for container: failed to initialize logging driver: ";
-
-/// The network that was made for a start.
-#[derive(Debug, Default)]
-struct Connected {
-    netns: Option<OwnedFd>,
-    endpoint: Option<Endpoint>,
-}
 
 impl Containers {
     /// Starts a container; `NotModified` when it is running.
@@ -104,9 +94,7 @@ impl Containers {
         container.phase.send_modify(|phase| phase.alive = true);
         let saved = self.save_state(container);
         self.tell_volumes(&record, "mount");
-        if record.endpoint.is_some() {
-            self.context.tell_network("connect", &container.id);
-        }
+        self.tell_networks("connect", &container.id, &record.endpoints);
         self.context.tell(&record, "start", &[]);
         self.supervise(container, started.watch);
         self.watch_health(container);
@@ -143,10 +131,10 @@ impl Containers {
         let (done, network) = std::sync::mpsc::sync_channel(1);
         let (this, asked) = (self.clone(), record.clone());
         tokio::runtime::Handle::current().spawn_blocking(move || {
-            if let Err(std::sync::mpsc::SendError(Ok(Connected { endpoint, .. }))) =
-                done.send(this.connect(&asked))
+            if let Err(std::sync::mpsc::SendError(Ok(Connected { endpoints, .. }))) =
+                done.send(this.join(&asked))
             {
-                this.disconnect(&asked.id, endpoint.as_ref());
+                this.leave(&asked.id, &endpoints);
             }
         });
         let rootfs = self
@@ -159,16 +147,11 @@ impl Containers {
             .unwrap_or_else(|_| Err(Error::system("the network thread panicked")));
         steps.done("network and root file system");
         let connected = connected.map_err(Failure::from)?;
-        record.endpoint.clone_from(&connected.endpoint);
+        record.endpoints.clone_from(&connected.endpoints);
         if let Err(error) = self.prepare_run_dir(&record) {
-            self.disconnect(&record.id, connected.endpoint.as_ref());
+            self.leave(&record.id, &connected.endpoints);
             return Err(error.into());
         }
-        record.endpoint_id = connected
-            .endpoint
-            .as_ref()
-            .map(|_| super::create::random_id())
-            .unwrap_or_default();
         let launched = rootfs
             .map_err(|e| Failure::from(Error::from(e)))
             .and_then(|rootfs| {
@@ -181,7 +164,7 @@ impl Containers {
             }
             Err(failure) => {
                 self.context.volumes.unuse(&record.id);
-                self.disconnect(&record.id, connected.endpoint.as_ref());
+                self.leave(&record.id, &connected.endpoints);
                 let _ = std::fs::remove_dir_all(self.context.run_dir(&record.id));
                 Err(failure)
             }
@@ -274,86 +257,11 @@ impl Containers {
         Ok((mounts, held))
     }
 
-    /// Makes the container's network; what it took is released on failure.
-    fn connect(&self, record: &Record) -> Result<Connected> {
-        let mode = record.network_mode();
-        if mode == "host" {
-            return Ok(Connected::default());
-        }
-        if let Some(other) = mode.strip_prefix("container:") {
-            return Ok(Connected {
-                netns: Some(self.netns_of(other)?),
-                endpoint: None,
-            });
-        }
-        let sandbox = || {
-            let taken = self.context.spare.take();
-            taken.map_err(|e| Error::caused("cannot make a network namespace", e))
-        };
-        if mode == "none" || record.config.network_disabled {
-            return Ok(Connected {
-                netns: Some(sandbox()?.netns),
-                endpoint: None,
-            });
-        }
-        let bridge = match (mode, &self.context.bridge) {
-            ("bridge", Some(bridge)) => bridge,
-            _ => return Err(Error::not_found(format!("network {mode} not found"))),
-        };
-        let request = endpoint_request(record)?;
-        let sandbox = sandbox()?;
-        let endpoint = bridge
-            .attach(&record.id, &sandbox, &request)
-            .map_err(|error| not_attached(record, error))?;
-        Ok(Connected {
-            netns: Some(sandbox.netns),
-            endpoint: Some(endpoint),
-        })
-    }
-
-    fn netns_of(&self, other: &str) -> Result<OwnedFd> {
-        let found = self.find(other).map_err(|e| {
-            Error::system(format!(
-                "joining network namespace of container: {}",
-                e.message
-            ))
-        })?;
-        let pid = found.record().state.pid;
-        if pid == 0 {
-            return Err(Error::conflict(format!(
-                "cannot join network of a non running container: {}",
-                found.id
-            )));
-        }
-        let file = std::fs::File::open(format!("/proc/{pid}/ns/net"))
-            .map_err(|e| Error::caused("cannot open the other container's network namespace", e))?;
-        Ok(file.into())
-    }
-
-    /// An empty run directory, with a note of the endpoint: a daemon that dies between the start and its record has its
-    /// successor find the address there.
+    /// An empty run directory, with a note of the endpoints.
     fn prepare_run_dir(&self, record: &Record) -> Result<()> {
         let run_dir = self.context.run_dir(&record.id);
         fresh_dir(&run_dir)?;
-        let Some(endpoint) = &record.endpoint else {
-            return Ok(());
-        };
-        let json = serde_json::to_vec(endpoint)
-            .map_err(|e| Error::caused("cannot note the endpoint", e))?;
-        let path = run_dir.join(ENDPOINT_NOTE);
-        std::fs::write(&path, json)
-            .map_err(|e| Error::caused(&format!("cannot write {}", path.display()), e))
-    }
-
-    /// Gives back what [`Self::connect`] took.
-    pub(super) fn disconnect(&self, id: &str, endpoint: Option<&Endpoint>) {
-        let (Some(bridge), Some(endpoint)) = (&self.context.bridge, endpoint) else {
-            return;
-        };
-        if let Err(error) = bridge.release(endpoint) {
-            tracing::warn!(container = id, %error, "cannot release the network endpoint");
-        }
-        self.context.released.note(&endpoint.host_link);
+        networking::note(&run_dir, &record.endpoints)
     }
 }
 
@@ -369,93 +277,6 @@ pub(super) fn make_sources(mounts: &[MountRecord]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Docker's words for an endpoint that could not be made.
-fn not_attached(record: &Record, error: NetworkError) -> Error {
-    let what = match error {
-        NetworkError::Port(_) => format!(
-            "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({})",
-            record.name, record.id
-        ),
-        _ => format!(
-            "failed to set up container networking: failed to create endpoint {} on network bridge",
-            record.name
-        ),
-    };
-    Error::caused(&what, error)
-}
-
-/// The address, the MAC and the ports that the container asks for.
-fn endpoint_request(record: &Record) -> Result<EndpointRequest> {
-    let asked = record
-        .networks
-        .get("bridge")
-        .or_else(|| record.networks.get("default"));
-    let text = asked
-        .and_then(|a| a.ipam_config.as_ref())
-        .map_or("", |i| i.ipv4_address.as_str());
-    if !text.is_empty() {
-        return Err(Error::invalid(
-            "invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only",
-        ));
-    }
-    let mac = asked
-        .map(|a| a.mac_address.clone())
-        .filter(|m| !m.is_empty());
-    let mac = mac.or_else(|| Some(record.config.mac_address.clone()).filter(|m| !m.is_empty()));
-    let mut ports = Vec::new();
-    for (port, bindings) in record.host_config.port_bindings.iter().flatten() {
-        for binding in bindings.iter().flatten() {
-            ports.push(published(port, &binding.host_ip, &binding.host_port)?);
-        }
-    }
-    if record.host_config.publish_all_ports {
-        for port in record
-            .config
-            .exposed_ports
-            .iter()
-            .flatten()
-            .map(|(port, _)| port)
-        {
-            let bound = record
-                .host_config
-                .port_bindings
-                .as_ref()
-                .is_some_and(|b| b.contains_key(port));
-            if !bound {
-                ports.push(published(port, "", "0")?);
-            }
-        }
-    }
-    Ok(EndpointRequest {
-        address: None,
-        mac,
-        ports,
-    })
-}
-
-fn published(port: &str, host_ip: &str, host_port: &str) -> Result<PublishedPort> {
-    let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-    let refuse = || Error::invalid(format!("invalid port specification: \"{port}\""));
-    let host_ip = match host_ip {
-        "" => Ipv4Addr::UNSPECIFIED,
-        text => text.parse().map_err(|_| {
-            Error::invalid(format!(
-                "invalid IP address in port binding: {text:?} (IPv4 is expected)"
-            ))
-        })?,
-    };
-    Ok(PublishedPort {
-        container_port: number.parse().map_err(|_| refuse())?,
-        protocol: protocol.to_owned(),
-        host_ip,
-        host_port: if host_port.is_empty() {
-            0
-        } else {
-            host_port.parse().map_err(|_| refuse())?
-        },
-    })
 }
 
 /// An empty directory, whatever an earlier start left there.

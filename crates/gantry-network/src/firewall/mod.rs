@@ -34,18 +34,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(crate) const CLOSED_GROUP: u32 = 0x6761_6e75;
 
 /// What the daemon's flags say of the firewall.
-#[derive(Debug, Clone)]
-pub(crate) struct FirewallOptions {
+#[derive(Debug, Clone, Default)]
+pub struct FirewallOptions {
     /// Name of the tables (`gantry`; tests use their own).
-    pub(crate) table: String,
+    pub table: String,
     /// `--iptables`: without it there is no table, and nothing is done.
-    pub(crate) v4: bool,
+    pub v4: bool,
     /// `--ip6tables`
-    pub(crate) v6: bool,
+    pub v6: bool,
     /// `respect-host-firewall`: published ports are open from outside where the host's own rules for input say so.
-    pub(crate) respect_host_firewall: bool,
+    pub respect_host_firewall: bool,
     /// `--allow-direct-routing`: published ports may be sent to at the container's address.
-    pub(crate) allow_direct_routing: bool,
+    pub allow_direct_routing: bool,
 }
 
 /// What a network wants of the firewall.

@@ -5,7 +5,7 @@ use super::settings::Settings;
 use anyhow::{Context, Result, bail};
 use gantry_engine::context::Settings as EngineSettings;
 use gantry_engine::{Engine, EngineConfig};
-use gantry_network::bridge::BridgeConfig;
+use gantry_network::plane::{BridgeConfig, FirewallOptions, PlaneOptions};
 use gantry_runtime::spawn::{Spawner, SpawnerOptions};
 use gantry_server::{Listener, TlsOptions};
 use std::io::Write;
@@ -67,6 +67,7 @@ async fn serve(
         settings: engine_settings(&settings, program),
         spawner,
         bridge: bridge_config(&settings)?,
+        plane: plane_options(&settings),
         store: store_options(&settings),
         registry: settings.registries.options.clone(),
     })
@@ -134,8 +135,20 @@ fn bridge_config(settings: &Settings) -> Result<Option<BridgeConfig>> {
         name: settings.default_bridge_name.clone(),
         bip: bip.transpose()?,
         mtu: settings.mtu,
-        table: settings.nft_table.clone(),
     }))
+}
+
+fn plane_options(settings: &Settings) -> PlaneOptions {
+    PlaneOptions {
+        firewall: FirewallOptions {
+            table: settings.nft_table.clone(),
+            v4: true,
+            v6: true,
+            respect_host_firewall: false,
+            allow_direct_routing: false,
+        },
+        forwarding: true,
+    }
 }
 
 async fn listen(host: &str, settings: &Settings) -> Result<Vec<Listener>> {

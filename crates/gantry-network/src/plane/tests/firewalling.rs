@@ -17,8 +17,8 @@ fn a_port_is_reached_from_everywhere() {
         assert_eq!(ask_from(&other, bridge.gateway(), 8080), "172.17.0.1");
         assert_eq!(ask_from(&other, HOST, 8080), "172.17.0.1");
         assert_eq!(ask_from(&web, HOST, 8080), "172.17.0.1");
-        let answer = ask_from(&other, endpoint.address, 80);
-        assert_eq!(answer, neighbour.address.to_string());
+        let answer = ask_from(&other, address(&endpoint), 80);
+        assert_eq!(answer, address(&neighbour).to_string());
 
         bridge.release(&endpoint).unwrap();
         refused_from(&outside, HOST, 8080);
@@ -76,7 +76,7 @@ fn a_container_is_not_reached_past_its_ports() {
         inside(&outside, || {
             ip(&format!("route add 172.17.0.0/16 via {HOST}"))
         });
-        refused_from(&outside, endpoint.address, 80);
+        refused_from(&outside, address(&endpoint), 80);
         assert_eq!(ask_from(&outside, HOST, 8080), OUTSIDER.to_string());
         assert!(ask(LOCALHOST, 8080, REFUSAL_PATIENCE).is_err());
     });

@@ -9,20 +9,20 @@ fn containers_reach_each_other_the_gateway_and_the_outside() {
         let bridge = bridge(config());
         let (one, first) = attach(&bridge);
         let (two, second) = attach(&bridge);
-        assert_eq!(first.address.to_string(), "172.17.0.2");
-        assert_eq!(first.gateway.to_string(), "172.17.0.1");
+        assert_eq!(address(&first).to_string(), "172.17.0.2");
+        assert_eq!(first.gateway_v4.unwrap().to_string(), "172.17.0.1");
         assert_eq!(first.mac, "02:42:ac:11:00:02");
-        assert_eq!(first.prefix_len, 16);
-        assert_eq!(second.address.to_string(), "172.17.0.3");
+        assert_eq!(first.v4.unwrap().prefix_len(), 16);
+        assert_eq!(address(&second).to_string(), "172.17.0.3");
         serve(&one, 80);
         serve(&outside, 80);
         let host = TcpListener::bind("0.0.0.0:81").unwrap();
-        assert_eq!(ask_from(&two, first.address, 80), "172.17.0.3");
-        assert_eq!(ask(first.address, 80, PATIENCE).unwrap(), "172.17.0.1");
+        assert_eq!(ask_from(&two, address(&first), 80), "172.17.0.3");
+        assert_eq!(ask(address(&first), 80, PATIENCE).unwrap(), "172.17.0.1");
         assert_eq!(ask_from(&two, OUTSIDER, 80), HOST.to_string());
         inside(&one, || TcpStream::connect((bridge.gateway(), 81)).unwrap());
         drop(host);
-        for target in [bridge.gateway(), second.address, OUTSIDER, LOCALHOST] {
+        for target in [bridge.gateway(), address(&second), OUTSIDER, LOCALHOST] {
             assert!(inside(&one, || ping(target)), "{target}");
         }
     });
@@ -60,8 +60,10 @@ fn a_sandbox_has_eth0_without_ipv6_and_lo_with_it() {
             lo.contains("inet 127.0.0.1/8") && lo.contains("inet6 ::1"),
             "{lo}"
         );
-        let host = find(&bridge.netlink, &endpoint.host_link).unwrap().unwrap();
-        assert_eq!((host.mtu, host.master), (9000, bridge.link.index));
+        let host = find(&bridge.plane.netlink, &endpoint.host_link)
+            .unwrap()
+            .unwrap();
+        assert_eq!((host.mtu, host.master), (9000, bridge.segment().link.index));
         assert!(endpoint.host_link.starts_with("veth01234567") && endpoint.host_link.len() == 14);
     });
 }
@@ -98,7 +100,7 @@ fn five_hundred_rounds_leave_nothing() {
         let before = descriptors();
         for round in 0..500 {
             let (sandbox, endpoint) = attach_with(&bridge, &publish(LOCALHOST, 0, "tcp"));
-            assert_eq!(u32::from(endpoint.address) & 7, 2 + round % 5);
+            assert_eq!(u32::from(address(&endpoint)) & 7, 2 + round % 5);
             drop(sandbox);
             bridge.release(&endpoint).unwrap();
         }
@@ -108,7 +110,7 @@ fn five_hundred_rounds_leave_nothing() {
         assert!(
             !nft(&["list", "map", "ip", "gantry-test", "ports_of_address"]).contains("elements")
         );
-        let all: Vec<_> = std::iter::from_fn(|| bridge.addresses().pool.take(None).ok()).collect();
+        let all: Vec<_> = std::iter::from_fn(|| bridge.take(None).ok()).collect();
         assert_eq!(all.len(), 5);
     });
 }
@@ -120,11 +122,11 @@ fn an_address_is_reused_while_its_old_owner_still_stands() {
         let (client, _) = attach(&bridge);
         let (old, endpoint) = attach(&bridge);
         serve(&old, 80);
-        assert_eq!(ask_from(&client, endpoint.address, 80), "172.17.0.2");
+        assert_eq!(ask_from(&client, address(&endpoint), 80), "172.17.0.2");
         bridge.release(&endpoint).unwrap();
 
         let request = EndpointRequest {
-            address: Some(endpoint.address),
+            v4: Some(address(&endpoint)),
             ..EndpointRequest::default()
         };
         let (new, again) = attach_with(&bridge, &request);
@@ -138,13 +140,13 @@ fn an_address_is_reused_while_its_old_owner_still_stands() {
                     .send_to(b"x", (bridge.gateway(), 9))
             })
             .unwrap();
-            assert_eq!(ask_from(&client, endpoint.address, 81), "172.17.0.2");
-            assert_eq!(ask(endpoint.address, 81, PATIENCE).unwrap(), "172.17.0.1");
-            refused_from(&client, endpoint.address, 80);
+            assert_eq!(ask_from(&client, address(&endpoint), 81), "172.17.0.2");
+            assert_eq!(ask(address(&endpoint), 81, PATIENCE).unwrap(), "172.17.0.1");
+            refused_from(&client, address(&endpoint), 80);
         }
         // A second release of the old endpoint does not touch the new one.
         bridge.release(&endpoint).unwrap();
-        assert_eq!(ask_from(&client, endpoint.address, 81), "172.17.0.2");
+        assert_eq!(ask_from(&client, address(&endpoint), 81), "172.17.0.2");
         let error = bridge.attach(ID, &old, &request).unwrap_err();
         assert_eq!(error.to_string(), "Address already in use");
     });
@@ -156,7 +158,7 @@ fn neighbours_learn_of_another_mac_at_once() {
         let bridge = bridge(config());
         let (client, _) = attach(&bridge);
         let request = |mac: Option<&str>| EndpointRequest {
-            address: Some(Ipv4Addr::new(172, 17, 0, 99)),
+            v4: Some(Ipv4Addr::new(172, 17, 0, 99)),
             mac: mac.map(str::to_owned),
             ..EndpointRequest::default()
         };
@@ -168,10 +170,10 @@ fn neighbours_learn_of_another_mac_at_once() {
             None,
         ] {
             let (server, endpoint) = attach_with(&bridge, &request(mac));
-            assert!(inside(&client, || ping(endpoint.address)), "{mac:?}");
-            assert!(ping(endpoint.address), "{mac:?}");
+            assert!(inside(&client, || ping(address(&endpoint))), "{mac:?}");
+            assert!(ping(address(&endpoint)), "{mac:?}");
             serve(&server, 80);
-            assert_eq!(ask_from(&client, endpoint.address, 80), "172.17.0.2");
+            assert_eq!(ask_from(&client, address(&endpoint), 80), "172.17.0.2");
             bridge.release(&endpoint).unwrap();
         }
         assert!(
@@ -190,7 +192,7 @@ fn a_pool_is_used_up_and_recovers() {
             ..config()
         });
         let (_sandbox, endpoint) = attach(&bridge);
-        assert_eq!(endpoint.address.to_string(), "10.9.8.2");
+        assert_eq!(address(&endpoint).to_string(), "10.9.8.2");
         let second = Sandbox::new().unwrap();
         let error = bridge.attach(ID, &second, &EndpointRequest::default());
         assert_eq!(
@@ -201,7 +203,7 @@ fn a_pool_is_used_up_and_recovers() {
         let again = bridge
             .attach(ID, &second, &EndpointRequest::default())
             .unwrap();
-        assert_eq!(again.address, endpoint.address);
+        assert_eq!(address(&again), address(&endpoint));
         assert!(inside(&second, || ping(bridge.gateway())));
     });
 }
@@ -242,7 +244,7 @@ fn a_failed_attach_leaves_nothing() {
         assert_eq!(veths(), [endpoint.host_link]);
         TcpListener::bind("0.0.0.0:8080").unwrap();
         let freed = Ipv4Addr::new(172, 17, 0, 3);
-        assert_eq!(bridge.addresses().pool.take(Some(freed)).unwrap(), freed);
+        bridge.take(Some(freed)).unwrap();
         let (_, next) = attach_with(&bridge, &request);
         assert_eq!(next.ports[0].host_port, 8080);
     });
@@ -263,10 +265,10 @@ fn many_at_once_get_addresses_of_their_own() {
                 .flat_map(|t| t.join().unwrap())
                 .collect()
         });
-        let distinct: std::collections::BTreeSet<_> = all.iter().map(|(_, e)| e.address).collect();
+        let distinct: std::collections::BTreeSet<_> = all.iter().map(|(_, e)| address(e)).collect();
         assert_eq!(distinct.len(), 40);
         assert_eq!(veths().len(), 40);
         let (first, last) = (&all[0], &all[39]);
-        assert!(inside(&first.0, || ping(last.1.address)));
+        assert!(inside(&first.0, || ping(address(&last.1))));
     });
 }

@@ -1,5 +1,7 @@
 use super::*;
 
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+
 fn exists(name: &str) -> bool {
     find(&Netlink::route().unwrap(), name).unwrap().is_some()
 }
@@ -9,10 +11,13 @@ fn up_twice_is_up_once_and_remove_leaves_nothing() {
     on_a_host(|| {
         let first = bridge(config());
         let (_sandbox, endpoint) = attach(&first);
-        let index = first.link.index;
+        let index = first.segment().link.index;
         drop(first);
-        let second = Bridge::up(config(), std::slice::from_ref(&endpoint)).unwrap();
-        assert_eq!((second.link.index, second.name()), (index, "docker0"));
+        let second = Bridge::up(&config(), std::slice::from_ref(&endpoint)).unwrap();
+        assert_eq!(
+            (second.segment().link.index, second.name()),
+            (index, "docker0".to_owned())
+        );
         assert_eq!(second.gateway().to_string(), "172.17.0.1");
         assert_eq!(veths(), [endpoint.host_link]);
         second.remove().unwrap();
@@ -31,7 +36,7 @@ fn somebody_elses_docker0_is_left_alone() {
         assert_eq!(ours.name(), "gantry0");
         assert_eq!(ours.subnet().to_string(), "172.18.0.0/16");
         let (sandbox, endpoint) = attach(&ours);
-        assert_eq!(endpoint.address.to_string(), "172.18.0.2");
+        assert_eq!(address(&endpoint).to_string(), "172.18.0.2");
         assert!(inside(&sandbox, || ping(ours.gateway())));
         assert_eq!(bridge(config()).name(), "gantry0");
         ours.remove().unwrap();
@@ -39,11 +44,8 @@ fn somebody_elses_docker0_is_left_alone() {
 
         // Another engine's mark is another's bridge.
         bridge(config());
-        let other = BridgeConfig {
-            table: "other".into(),
-            ..config()
-        };
-        let error = Bridge::up(other, &[]).unwrap_err().to_string();
+        let error = Bridge::up_again(&config(), "other", None, &[]);
+        let error = error.err().unwrap().to_string();
         assert!(
             error.contains("docker0 and gantry0 belong to someone else"),
             "{error}"
@@ -73,7 +75,7 @@ fn used_subnets_are_avoided() {
     on_a_host(|| {
         ip("route add blackhole 172.16.0.0/12");
         ip("route add blackhole 192.168.0.0/16");
-        let error = Bridge::up(config(), &[]).unwrap_err();
+        let error = Bridge::up(&config(), &[]).err().unwrap();
         assert!(error.to_string().contains("address pools"), "{error}");
     });
 }
@@ -91,7 +93,7 @@ fn a_given_address_replaces_the_old_one() {
         let bridge = bridge(with_address);
         assert_eq!(bridge.gateway().to_string(), "10.1.2.254");
         let (_sandbox, endpoint) = attach(&bridge);
-        assert_eq!(endpoint.address.to_string(), "10.1.2.1");
+        assert_eq!(address(&endpoint).to_string(), "10.1.2.1");
         let shown = ip("-4 address show docker0");
         assert_eq!(shown.matches("inet ").count(), 1, "{shown}");
         assert!(
@@ -108,8 +110,8 @@ fn the_users_bridge_is_used_and_stays() {
             existing: Some(name.into()),
             ..config()
         };
-        assert!(Bridge::up(existing("br7"), &[]).is_err());
-        assert!(Bridge::up(existing("lo"), &[]).is_err());
+        assert!(Bridge::up(&existing("br7"), &[]).is_err());
+        assert!(Bridge::up(&existing("lo"), &[]).is_err());
         ip("link add br7 type bridge");
         ip("address add 10.7.0.1/24 dev br7");
         let bridge = bridge(existing("br7"));
@@ -140,8 +142,8 @@ fn the_bridges_mac_does_not_follow_its_ports() {
 #[test]
 fn forwarding_is_switched_on() {
     on_a_host(|| {
-        let read = || std::fs::read_to_string(up::FORWARDING).unwrap();
-        std::fs::write(up::FORWARDING, "0").unwrap();
+        let read = || std::fs::read_to_string(FORWARDING).unwrap();
+        std::fs::write(FORWARDING, "0").unwrap();
         bridge(config());
         assert_eq!(read(), "1\n");
         bridge(config());
@@ -161,7 +163,7 @@ fn a_later_daemon_takes_up_what_runs_and_clears_the_rest() {
         ip("link set vethofanother master docker0");
         drop(first);
 
-        let second = Bridge::up(config(), std::slice::from_ref(&running)).unwrap();
+        let second = Bridge::up(&config(), std::slice::from_ref(&running)).unwrap();
         let mut left = veths();
         left.sort();
         assert_eq!(left, [running.host_link.clone(), "vethofanother".into()]);
@@ -172,14 +174,14 @@ fn a_later_daemon_takes_up_what_runs_and_clears_the_rest() {
 
         // The stale endpoint's address and port are free, the running one's are not.
         let request = EndpointRequest {
-            address: Some(stale.address),
+            v4: Some(address(&stale)),
             ..publish(Ipv4Addr::UNSPECIFIED, 8081, "tcp")
         };
         let (_next, next) = attach_with(&second, &request);
-        assert_eq!(next.address, stale.address);
+        assert_eq!(address(&next), address(&stale));
         let sandbox = Sandbox::new().unwrap();
         let taken = EndpointRequest {
-            address: Some(running.address),
+            v4: Some(address(&running)),
             ..EndpointRequest::default()
         };
         assert!(second.attach(ID, &sandbox, &taken).is_err());
@@ -189,7 +191,7 @@ fn a_later_daemon_takes_up_what_runs_and_clears_the_rest() {
         second.release(&running).unwrap();
         refused_from(&outside, HOST, 8080);
         let again = EndpointRequest {
-            address: Some(running.address),
+            v4: Some(address(&running)),
             ..publish(Ipv4Addr::UNSPECIFIED, 8080, "tcp")
         };
         attach_with(&second, &again);
@@ -207,8 +209,10 @@ fn a_bridge_that_somebody_deleted_comes_back_around_its_containers() {
         let (web, running) = attach_with(&first, &publish(Ipv4Addr::UNSPECIFIED, 8080, "tcp"));
         serve(&web, 80);
         ip("link del docker0");
+        let before = first.network.clone();
         drop(first);
-        let second = Bridge::up(config(), std::slice::from_ref(&running)).unwrap();
+        let in_use = std::slice::from_ref(&running);
+        let second = Bridge::up_again(&config(), TABLE, Some(&before), in_use).unwrap();
         assert_eq!(second.subnet().to_string(), "10.4.0.0/24");
         assert_eq!(ask_from(&outside, HOST, 8080), OUTSIDER.to_string());
         assert_eq!(ask_from(&web, HOST, 8080), "10.4.0.1");

@@ -1,13 +1,20 @@
 //! Each test has a machine of its own: a fresh network namespace that plays the host, and others for what is outside.
 //! They need root.
+use super::default::{BridgeConfig, default_bridge};
 use super::*;
+use crate::endpoint::{EndpointRequest, Families};
+use crate::link::VethPair;
+use crate::sandbox::Sandbox;
+use ipnet::Ipv4Net;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 mod attaching;
 mod firewalling;
+mod networks;
 mod rising;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,18 +56,121 @@ fn inside<T: Send>(sandbox: &Sandbox, work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-fn bridge(config: BridgeConfig) -> Bridge {
-    Bridge::up(config, &[]).unwrap()
-}
-
-fn config() -> BridgeConfig {
-    BridgeConfig {
-        table: "gantry-test".into(),
-        ..BridgeConfig::default()
-    }
+/// The default bridge alone, up.
+struct Bridge {
+    plane: Plane,
+    network: Network,
 }
 
 const ID: &str = "0123456789abcdef";
+const TABLE: &str = "gantry-test";
+
+fn options(table: &str) -> PlaneOptions {
+    PlaneOptions {
+        firewall: FirewallOptions {
+            table: table.into(),
+            v4: true,
+            v6: true,
+            ..FirewallOptions::default()
+        },
+        forwarding: true,
+    }
+}
+
+impl Bridge {
+    fn up(config: &BridgeConfig, in_use: &[Endpoint]) -> Result<Self, NetworkError> {
+        Self::up_again(config, TABLE, None, in_use)
+    }
+
+    fn up_again(
+        config: &BridgeConfig,
+        table: &str,
+        before: Option<&Network>,
+        in_use: &[Endpoint],
+    ) -> Result<Self, NetworkError> {
+        let options = options(table);
+        let network = default_bridge(config, &options, "net", before)?;
+        let networks = std::slice::from_ref(&network);
+        let (plane, mut fallen) = Plane::open(&options, networks, in_use)?;
+        match fallen.pop() {
+            Some((_, error)) => Err(error),
+            None => Ok(Self { plane, network }),
+        }
+    }
+
+    fn attach(
+        &self,
+        container: &str,
+        sandbox: &Sandbox,
+        request: &EndpointRequest,
+    ) -> Result<Endpoint, NetworkError> {
+        let request = EndpointRequest {
+            id: format!("{:?}", bridge::random_bytes()),
+            container: container.into(),
+            link: "eth0".into(),
+            default_routes: Families { v4: true, v6: true },
+            ..request.clone()
+        };
+        self.plane.attach("net", sandbox, &request)
+    }
+
+    fn release(&self, endpoint: &Endpoint) -> Result<(), NetworkError> {
+        self.plane.release(endpoint)
+    }
+
+    fn segment(&self) -> Arc<Segment> {
+        self.plane.segment("net").unwrap()
+    }
+
+    fn reconcile(&self) -> Result<bool, NetworkError> {
+        self.plane.reconcile()
+    }
+
+    fn is_overruled(&self) -> Result<bool, NetworkError> {
+        self.plane.is_overruled()
+    }
+
+    fn name(&self) -> String {
+        self.segment().link.name.clone()
+    }
+
+    fn subnet(&self) -> IpNet {
+        self.network.subnets[0].net
+    }
+
+    fn gateway(&self) -> Ipv4Addr {
+        match self.network.subnets[0].gateway {
+            Some(std::net::IpAddr::V4(gateway)) => gateway,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The address is free, and taken from now on.
+    fn take(&self, address: Option<Ipv4Addr>) -> Result<(), NetworkError> {
+        let request = EndpointRequest {
+            id: format!("{:?}", bridge::random_bytes()),
+            v4: address,
+            ..EndpointRequest::default()
+        };
+        self.segment().take(&request).map(drop)
+    }
+
+    fn remove(self) -> Result<(), NetworkError> {
+        self.plane.tear_down()
+    }
+}
+
+fn bridge(config: BridgeConfig) -> Bridge {
+    Bridge::up(&config, &[]).unwrap()
+}
+
+fn config() -> BridgeConfig {
+    BridgeConfig::default()
+}
+
+fn address(endpoint: &Endpoint) -> Ipv4Addr {
+    endpoint.v4.unwrap().addr()
+}
 
 fn attach(bridge: &Bridge) -> (Sandbox, Endpoint) {
     attach_with(bridge, &EndpointRequest::default())
@@ -74,11 +184,11 @@ fn attach_with(bridge: &Bridge, request: &EndpointRequest) -> (Sandbox, Endpoint
 
 fn publish(host_ip: Ipv4Addr, host_port: u16, protocol: &str) -> EndpointRequest {
     EndpointRequest {
-        ports: vec![PublishedPort {
+        ports: vec![PortRequest {
             container_port: 80,
             protocol: protocol.into(),
-            host_ip,
-            host_port,
+            host_ip: Some(host_ip.into()),
+            host_ports: (host_port, host_port),
         }],
         ..EndpointRequest::default()
     }
@@ -93,6 +203,7 @@ fn outsider() -> Sandbox {
         host_mac: [2, 0, 0, 0, 0, 1],
         master: None,
         mtu: 1500,
+        group: 0,
         peer_name: "eth0",
         peer_mac: [2, 0, 0, 0, 0, 2],
         peer_netns: outside.netns.as_fd(),
@@ -104,7 +215,7 @@ fn outsider() -> Sandbox {
     ];
     for (netlink, name, address) in ends {
         let index = find(netlink, name).unwrap().unwrap().index;
-        let address = Ipv4Net::new_assert(address, 24);
+        let address = IpNet::V4(Ipv4Net::new_assert(address, 24));
         let messages = [link::add_address(index, address), link::set_up(index)];
         netlink.execute(&messages).unwrap();
     }

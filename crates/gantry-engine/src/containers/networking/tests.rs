@@ -1,0 +1,144 @@
+use super::*;
+use gantry_api::container::{EndpointIpam, PortBinding};
+use gantry_api::network::IpamConfig;
+use gantry_network::endpoint::PortRequest;
+
+fn candidate(name: &str, priority: i64) -> Candidate<'_> {
+    Candidate {
+        name,
+        priority,
+        internal: false,
+        v4: true,
+        v6: false,
+    }
+}
+
+#[test]
+fn default_routes_go_by_priority_then_name() {
+    let v4 = |candidates: &[Candidate<'_>]| gateways(candidates).v4;
+    assert_eq!(v4(&[]), None);
+    assert_eq!(v4(&[candidate("b", 0), candidate("a", 0)]), Some(1));
+    assert_eq!(v4(&[candidate("b", 1), candidate("a", 0)]), Some(0));
+    assert_eq!(v4(&[candidate("b", 0), candidate("a", -1)]), Some(0));
+    let internal = |name| Candidate {
+        internal: true,
+        ..candidate(name, 5)
+    };
+    assert_eq!(v4(&[internal("a"), candidate("b", 0)]), Some(1));
+    assert_eq!(v4(&[internal("a")]), None);
+    let only_v6 = Candidate {
+        v4: false,
+        v6: true,
+        ..candidate("a", 9)
+    };
+    let both = gateways(&[candidate("b", 0), only_v6]);
+    assert_eq!((both.v4, both.v6), (Some(0), Some(1)));
+    assert!(both.publishes(0) && !both.publishes(1));
+}
+
+#[test]
+fn ports_as_they_are_written() {
+    let parse = |port: &str, ip: &str, host: &str| {
+        let binding = PortBinding {
+            host_ip: ip.into(),
+            host_port: host.into(),
+        };
+        ports::request(port, &binding)
+    };
+    let want = |protocol: &str, ip: Option<&str>, host_ports| PortRequest {
+        container_port: 80,
+        protocol: protocol.into(),
+        host_ip: ip.map(|ip| ip.parse().unwrap()),
+        host_ports,
+    };
+    assert_eq!(parse("80", "", "").unwrap(), want("tcp", None, (0, 0)));
+    assert_eq!(
+        parse("80/udp", "::1", "8080").unwrap(),
+        want("udp", Some("::1"), (8080, 8080))
+    );
+    assert_eq!(
+        parse("80/sctp", "127.0.0.1", "8000-8010").unwrap(),
+        want("sctp", Some("127.0.0.1"), (8000, 8010))
+    );
+    for (port, ip, host) in [
+        ("x", "", ""),
+        ("80", "a", ""),
+        ("80", "", "b"),
+        ("80", "", "9-8"),
+        ("80", "", "70000"),
+    ] {
+        assert!(parse(port, ip, host).is_err(), "{port} {ip} {host}");
+    }
+}
+
+fn network(name: &str, subnets: &[&str]) -> Arc<NetworkRecord> {
+    let mut record = NetworkRecord::new("f".repeat(64), name, "bridge");
+    let config = |subnet: &&str| IpamConfig {
+        subnet: (*subnet).to_owned(),
+        ..IpamConfig::default()
+    };
+    record.ipam.config = Some(subnets.iter().map(config).collect());
+    Arc::new(record)
+}
+
+#[test]
+fn what_is_asked_for_on_a_network() {
+    let asking = |v4: &str, aliases: &[&str]| EndpointSettings {
+        ipam_config: Some(EndpointIpam {
+            ipv4_address: v4.into(),
+            ..EndpointIpam::default()
+        }),
+        aliases: Some(aliases.iter().map(|a| (*a).to_owned()).collect()),
+        ..EndpointSettings::default()
+    };
+    let words = |network: &NetworkRecord, settings: &EndpointSettings| {
+        let refused = validate::against(network, settings).err();
+        refused.map(|error| error.message).unwrap_or_default()
+    };
+    let own = network("mine", &["10.1.0.0/24"]);
+    assert_eq!(words(&own, &asking("10.1.0.7", &["a"])), "");
+    let foreign = words(&own, &asking("10.2.0.7", &[]));
+    assert_eq!(
+        foreign,
+        "invalid config for network mine: invalid endpoint settings:\nno configured subnet or ip-range contain the IP address 10.2.0.7"
+    );
+    let chosen = words(&network("mine", &[]), &asking("10.1.0.7", &[]));
+    assert!(chosen.ends_with("only when connecting to networks with user configured subnets"));
+    let bad = words(&own, &asking("10.1.0", &[]));
+    assert!(bad.ends_with("invalid IPv4 address: 10.1.0"), "{bad}");
+    let bridge = words(&network("bridge", &[]), &asking("10.1.0.7", &["a"]));
+    assert_eq!(bridge.lines().count(), 3, "{bridge}");
+}
+
+#[test]
+fn links_get_the_first_free_name() {
+    let wanted = |option: Option<&str>| Wanted {
+        network: network("mine", &[]),
+        settings: EndpointSettings {
+            driver_opts: option.map(|name| {
+                [(
+                    "com.docker.network.endpoint.ifname".to_owned(),
+                    name.to_owned(),
+                )]
+                .into()
+            }),
+            ..EndpointSettings::default()
+        },
+    };
+    let endpoint = |link: &str| Endpoint {
+        id: String::new(),
+        network: String::new(),
+        host_link: String::new(),
+        link: link.into(),
+        v4: None,
+        v6: None,
+        gateway_v4: None,
+        gateway_v6: None,
+        mac: String::new(),
+        ports: Vec::new(),
+    };
+    assert_eq!(request::link_name(&wanted(None), &[]), "eth0");
+    let there = [endpoint("eth0"), endpoint("eth2")];
+    assert_eq!(request::link_name(&wanted(None), &there), "eth1");
+    assert_eq!(request::link_name(&wanted(Some("lan0")), &there), "lan0");
+}
