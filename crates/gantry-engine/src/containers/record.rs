@@ -218,3 +218,27 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A record with nothing in it.
+    pub(crate) fn record() -> Record {
+        Record {
+            id: "c".repeat(64),
+            name: "con".into(),
+            created: Timestamp::UNIX_EPOCH,
+            image_id: String::new(),
+            config: ContainerConfig::default(),
+            host_config: HostConfig::default(),
+            networks: BTreeMap::new(),
+            base: Base::Layers(Vec::new()),
+            state: State::default(),
+            endpoints: Vec::new(),
+            mounts: Vec::new(),
+            mounts_before: None,
+            restart_count: 0,
+        }
+    }
+}

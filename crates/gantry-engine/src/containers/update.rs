@@ -4,6 +4,7 @@
 //! The kernel comes first: when it refuses a limit, all are as before and the record is not touched; when the record
 //! cannot be written, the kernel gets the old limits back.
 
+use super::networking::live_ports::PortChange;
 use super::record::Record;
 use super::transition::Operation;
 use super::{Container, Containers, spec, validate};
@@ -82,12 +83,20 @@ impl Containers {
                 return Err(wrap(Error::caused("cannot change the limits", error)));
             }
         }
+        let ports = PortChange::between(&before, &after, &changes.ports_remove)?;
+        let ports = self
+            .change_live_ports(container, ports)
+            .await
+            .map_err(wrap)?;
         let changed = if after.mounts == before.mounts {
             self.save(&after)
         } else {
             self.change_mounts(container, &before, &mut after).await
         };
         if let Err(error) = changed {
+            if let Err(error) = self.change_live_ports(container, ports).await {
+                tracing::warn!(container = %id, %error, "cannot put old ports back");
+            }
             if live {
                 let cgroup = self.cgroup(container);
                 let restored = crate::blocking(move || cgroup.update(&new, &old)).await?;
@@ -105,6 +114,21 @@ impl Containers {
         }
         self.context.tell(&container.snapshot(), "update", &[]);
         Ok(())
+    }
+}
+
+impl Containers {
+    /// Changes the ports of a container that runs; what undoes it.
+    async fn change_live_ports(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        change: PortChange,
+    ) -> Result<PortChange> {
+        if change.is_empty() || !container.has_process() {
+            return Ok(PortChange::default());
+        }
+        let (this, container) = (self.clone(), container.clone());
+        crate::blocking(move || this.change_ports(&container, &change)).await?
     }
 }
 
@@ -203,12 +227,7 @@ fn change_ports(before: &Record, after: &mut Record, changes: &Changes) -> Resul
         .filter_map(|at| Some((format!("{}/{}", at.private_port, at.kind), at.public_port?)))
         .collect();
     let (config, host) = (&mut after.config, &mut after.host_config);
-    super::published::change(config, host, add, remove, &live)?;
-    if before.state.status.is_alive() {
-        let text = "ports of a running container cannot be changed yet; stop it before";
-        return Err(Error::conflict(text));
-    }
-    Ok(())
+    super::published::change(config, host, add, remove, &live)
 }
 
 /// Takes over what only Gantry can change.

@@ -234,7 +234,7 @@ impl Containers {
     }
 
     /// Notes what has become of the endpoints of a container that goes on.
-    fn take_up_endpoints(
+    pub(super) fn take_up_endpoints(
         &self,
         container: &Arc<Container>,
         endpoints: Vec<Endpoint>,
@@ -249,6 +249,12 @@ impl Containers {
             record.endpoints = endpoints;
         }
         self.save_state(container)
+    }
+
+    /// The endpoint, by its place, whose network the container's ports are published on.
+    pub(super) fn publisher(&self, record: &Record, endpoints: &[Endpoint]) -> Option<usize> {
+        let chosen = self.gateways_of(endpoints, &|network| self.priority(record, network));
+        chosen.v4.or(chosen.v6)
     }
 
     fn gateways_of(&self, endpoints: &[Endpoint], priority: &dyn Fn(&str) -> i64) -> Gateways {
@@ -318,7 +324,7 @@ impl Containers {
 }
 
 /// A published port, wanted exactly as it is.
-fn fixed(port: &gantry_network::endpoint::PublishedPort) -> PortRequest {
+pub(super) fn fixed(port: &gantry_network::endpoint::PublishedPort) -> PortRequest {
     PortRequest {
         container_port: port.container_port,
         protocol: port.protocol.clone(),

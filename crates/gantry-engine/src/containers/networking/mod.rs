@@ -4,6 +4,7 @@
 //! each network ([`Record::networks`]) stays for the next start.
 
 mod live;
+pub(super) mod live_ports;
 pub(super) mod ports;
 mod request;
 mod show;

@@ -1,5 +1,6 @@
+use super::live_ports::PortChange;
 use super::*;
-use gantry_api::container::{EndpointIpam, PortBinding};
+use gantry_api::container::{EndpointIpam, PortBinding, PortMap};
 use gantry_api::network::IpamConfig;
 use gantry_network::endpoint::PortRequest;
 
@@ -71,6 +72,21 @@ fn ports_as_they_are_written() {
     }
 }
 
+fn endpoint(link: &str) -> Endpoint {
+    Endpoint {
+        id: String::new(),
+        network: String::new(),
+        host_link: String::new(),
+        link: link.into(),
+        v4: None,
+        v6: None,
+        gateway_v4: None,
+        gateway_v6: None,
+        mac: String::new(),
+        ports: Vec::new(),
+    }
+}
+
 fn network(name: &str, subnets: &[&str]) -> Arc<NetworkRecord> {
     let mut record = NetworkRecord::new("f".repeat(64), name, "bridge");
     let config = |subnet: &&str| IpamConfig {
@@ -111,6 +127,48 @@ fn what_is_asked_for_on_a_network() {
 }
 
 #[test]
+fn which_ports_go_and_come() {
+    let published = |host_ip: &str, host_port| gantry_network::endpoint::PublishedPort {
+        container_port: 80,
+        protocol: "tcp".into(),
+        host_ip: host_ip.parse().unwrap(),
+        host_port,
+    };
+    let map = |hosts: &[&str]| -> PortMap {
+        let bindings = hosts.iter().map(|host| PortBinding {
+            host_ip: String::new(),
+            host_port: (*host).to_owned(),
+        });
+        [("80/tcp".to_owned(), Some(bindings.collect()))].into()
+    };
+    let record = |hosts: &[&str]| {
+        let mut record = crate::containers::record::tests::record();
+        record.host_config.port_bindings = Some(map(hosts));
+        let both = |port| [published("0.0.0.0", port), published("::", port)];
+        record.endpoints = vec![Endpoint {
+            ports: [both(8080), both(49153), both(49154), both(8101)].concat(),
+            ..endpoint("eth0")
+        }];
+        record
+    };
+    let numbers = |after: &[&str], asked: &[&str]| {
+        let before = record(&["8080", "", "", "8100-8110"]);
+        let change = PortChange::between(&before, &record(after), &map(asked)).unwrap();
+        let going: Vec<u16> = change.going.iter().map(|port| port.host_port).collect();
+        let coming: Vec<_> = change.coming.iter().map(|port| port.host_ports).collect();
+        (going, coming)
+    };
+    let all = &["8080", "", "", "8100-8110"];
+    assert_eq!(numbers(all, &[]), (vec![], vec![]));
+    let went = (vec![8080, 8080], vec![]);
+    assert_eq!(numbers(&["", "", "8100-8110"], &["8080"]), went);
+    let went = (vec![49154, 49154], vec![]);
+    assert_eq!(numbers(&["8080", "", "8100-8110"], &["49154"]), went);
+    let went = (vec![8101, 8101], vec![(9000, 9000)]);
+    assert_eq!(numbers(&["8080", "", "", "9000"], &["8101"]), went);
+}
+
+#[test]
 fn links_get_the_first_free_name() {
     let wanted = |option: Option<&str>| Wanted {
         network: network("mine", &[]),
@@ -124,18 +182,6 @@ fn links_get_the_first_free_name() {
             }),
             ..EndpointSettings::default()
         },
-    };
-    let endpoint = |link: &str| Endpoint {
-        id: String::new(),
-        network: String::new(),
-        host_link: String::new(),
-        link: link.into(),
-        v4: None,
-        v6: None,
-        gateway_v4: None,
-        gateway_v6: None,
-        mac: String::new(),
-        ports: Vec::new(),
     };
     assert_eq!(request::link_name(&wanted(None), &[]), "eth0");
     let there = [endpoint("eth0"), endpoint("eth2")];

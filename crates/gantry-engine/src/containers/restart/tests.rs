@@ -1,30 +1,14 @@
 //! The policies as a table, with a clock that only the stories move.
 
-use super::super::record::{Record, State};
+use super::super::record::Record;
 use super::*;
-use gantry_api::container::{ContainerConfig, HostConfig};
-use gantry_store::snapshots::Base;
 use jiff::{SignedDuration, Timestamp};
 
 fn record(policy: &str, retries: i64) -> Record {
-    let mut host_config = HostConfig::default();
-    policy.clone_into(&mut host_config.restart_policy.name);
-    host_config.restart_policy.maximum_retry_count = retries;
-    Record {
-        id: "c".repeat(64),
-        name: "con".into(),
-        created: Timestamp::UNIX_EPOCH,
-        image_id: String::new(),
-        config: ContainerConfig::default(),
-        host_config,
-        networks: std::collections::BTreeMap::new(),
-        base: Base::Layers(Vec::new()),
-        state: State::default(),
-        endpoints: Vec::new(),
-        mounts: Vec::new(),
-        mounts_before: None,
-        restart_count: 0,
-    }
+    let mut record = crate::containers::record::tests::record();
+    policy.clone_into(&mut record.host_config.restart_policy.name);
+    record.host_config.restart_policy.maximum_retry_count = retries;
+    record
 }
 
 /// Who ended a run.
