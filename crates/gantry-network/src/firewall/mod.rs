@@ -17,15 +17,22 @@
 //! they claim.
 
 mod contents;
+mod load;
+mod others;
 mod rules;
+mod watch;
+
+#[cfg(test)]
+mod tests;
 
 use crate::endpoint::PublishedPort;
 use crate::error::NetworkError;
 use crate::netlink::{Netlink, Refusal};
 use crate::network::GatewayMode;
-use crate::nftables::{self, Batch, Element, Family};
+use crate::nftables::{Batch, Element, Family};
 use contents::{Contents, Slot};
 use ipnet::IpNet;
+use load::Seen;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -116,6 +123,7 @@ struct State {
     contents: Contents,
     /// Those that have a table.
     families: BTreeSet<Family>,
+    seen: Seen,
 }
 
 impl Firewall {
@@ -137,6 +145,7 @@ impl Firewall {
         }
         firewall
             .load(&mut state)
+            .and_then(|()| firewall.open_others(&state))
             .map_err(NetworkError::kernel(firewall.what("loading")))?;
         drop(state);
         Ok(firewall)
@@ -222,31 +231,48 @@ impl Firewall {
             .map_err(NetworkError::kernel(self.what("unlinking containers in")))
     }
 
-    /// Whether packets to and from the bridges die in the chain that `iptables -P FORWARD DROP` makes (as Docker and
-    /// ufw do), whatever our own table says: in nftables the strictest table wins.
-    pub(crate) fn is_overruled(&self) -> Result<bool, NetworkError> {
-        nftables::drops_by_default(&self.netlink, "filter", "FORWARD")
-            .map_err(NetworkError::kernel("reading the policy of chain FORWARD"))
-    }
-
-    /// Loads the tables again if one is gone; whether that was so.
+    /// Loads the tables again where anything of ours is not as it was, and puts our rules back into others' chains;
+    /// whether that was so.
     pub(crate) fn reconcile(&self) -> Result<bool, NetworkError> {
         let mut state = self.lock();
         let check = |state: &mut State| -> Result<bool, Refusal> {
-            for family in &state.families {
-                if !nftables::has_table(&self.netlink, *family, &self.options.table)? {
-                    self.load(state)?;
-                    return Ok(true);
-                }
+            if self.is_unchanged(state)? {
+                return Ok(false);
             }
-            Ok(false)
+            let intact = self.is_intact(state)?;
+            if !intact {
+                self.load(state)?;
+            }
+            Ok(self.open_others(state)? || !intact)
         };
         check(&mut state).map_err(NetworkError::kernel(self.what("restoring")))
+    }
+
+    /// Asks the host's own firewall again about everybody.
+    fn forget_admissions(&self) -> Result<(), NetworkError> {
+        let state = self.lock();
+        let mut batch = Batch::new(&self.options.table);
+        if self.options.respect_host_firewall {
+            for family in state.families.iter().filter(|f| **f != Family::Bridge) {
+                batch.flush_set(*family, rules::ADMITTED);
+            }
+        }
+        match batch.commit(&self.netlink) {
+            // It went with the rest.
+            Err(refusal) if refusal.is(libc::ENOENT) => Ok(()),
+            done => done.map_err(NetworkError::kernel(self.what("emptying a set of"))),
+        }
+    }
+
+    /// Whether it may have a table at all.
+    fn is_on(&self) -> bool {
+        self.options.v4 || self.options.v6
     }
 
     /// Deletes the tables.
     pub(crate) fn remove(&self) -> Result<(), NetworkError> {
         let mut errors = Vec::new();
+        errors.extend(self.close_others().err());
         for family in &self.lock().families {
             let mut batch = Batch::new(&self.options.table);
             batch.delete_table(*family);
@@ -296,33 +322,6 @@ impl Firewall {
             Err(refusal) if refusal.is(libc::ENOENT) => self.load(state),
             done => done,
         }
-    }
-
-    fn load(&self, state: &mut State) -> Result<(), Refusal> {
-        let mut batch = Batch::new(&self.options.table);
-        let families = state.families_wanted(&self.options);
-        for family in &families {
-            let family = *family;
-            // Deleting needs something to delete.
-            batch.add_table(family);
-            batch.delete_table(family);
-            batch.add_table(family);
-            for set in rules::sets(family) {
-                batch.add_set(family, &set);
-                let elements = state.contents.of((family, set.name));
-                batch.add_elements(family, set.name, elements);
-            }
-            let chains = rules::chains(family, self.options.respect_host_firewall);
-            for chain in &chains {
-                batch.add_chain(family, chain);
-            }
-            for chain in &chains {
-                batch.add_rules(family, chain);
-            }
-        }
-        batch.commit(&self.netlink)?;
-        state.families = families;
-        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -22,6 +22,21 @@ pub(super) const ADMITTED: &str = "admitted";
 /// The chain for the user's own rules.
 pub(super) const USER: &str = "user";
 
+/// The names that our chains have had so far, in any release.
+pub(super) const FORMER: [&str; 11] = [
+    "admit",
+    "between",
+    "guard",
+    "into",
+    "out_of",
+    "passed",
+    "published",
+    "published_here",
+    "reach",
+    "refuse",
+    "source",
+];
+
 /// How long a client that the host's firewall has let in is not asked again. Every change of somebody's nftables rules
 /// ends it at once.
 const ADMISSION: Duration = Duration::from_secs(600);
@@ -415,6 +430,11 @@ fn into(family: Family) -> Vec<Vec<Expression>> {
             },
         ]
     };
+    // With `br_netfilter` the neighbours of a bridge ask for each other here, too.
+    let mut rules = match family {
+        Family::V6 => neighbours().map(|asks| rule([asks, pass()])).to_vec(),
+        _ => Vec::new(),
+    };
     let icmp = match family {
         Family::V6 => libc::IPPROTO_ICMPV6,
         _ => libc::IPPROTO_ICMP,
@@ -428,7 +448,7 @@ fn into(family: Family) -> Vec<Vec<Expression>> {
         });
         parts
     };
-    vec![
+    rules.extend([
         rule([
             has_bits(Field::ConnectionState, ESTABLISHED_OR_RELATED),
             pass(),
@@ -453,7 +473,8 @@ fn into(family: Family) -> Vec<Vec<Expression>> {
         ]),
         rule([is_in(Field::OutputName, DIRECT, true), reachable(), pass()]),
         finish(Verdict::Drop),
-    ]
+    ]);
+    rules
 }
 
 fn out_of() -> Vec<Vec<Expression>> {
@@ -508,16 +529,22 @@ fn between() -> Vec<Vec<Expression>> {
             ]));
         }
     }
-    for kind in [NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT] {
-        rules.push(rule([
-            ether_type(libc::ETH_P_IPV6 as u16),
-            vec![load(Field::Protocol, 0), equals([ICMP_V6])],
-            vec![load(Field::IcmpType, 0), equals([kind])],
-            accept(),
-        ]));
-    }
+    let ip_v6 = ether_type(libc::ETH_P_IPV6 as u16);
+    rules.extend(neighbours().map(|asks| rule([ip_v6.clone(), asks, accept()])));
     rules.push(finish(Verdict::Drop));
     rules
+}
+
+/// IPv6's questions and answers about neighbours' MACs.
+fn neighbours() -> [Vec<Expression>; 2] {
+    [NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT].map(|kind| {
+        vec![
+            load(Field::Protocol, 0),
+            equals([ICMP_V6]),
+            load(Field::IcmpType, 0),
+            equals([kind]),
+        ]
+    })
 }
 
 /// Whether a packet goes from a container to one that it is linked to (or back).

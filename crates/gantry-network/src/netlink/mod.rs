@@ -5,7 +5,7 @@ mod message;
 mod socket;
 
 pub(crate) use message::{Message, attributes, string, u32_of};
-pub(crate) use socket::{Netlink, Refusal};
+pub(crate) use socket::{Events, Netlink, Refusal};
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 use super::message::{HEADER, Message, attributes, string};
 use netlink_sys::{Socket, SocketAddr};
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
 /// Extended acknowledgement: the sender's header was left out, attributes follow (`linux/netlink.h`).
@@ -40,6 +41,8 @@ impl From<io::Error> for Refusal {
 #[derive(Debug)]
 pub(crate) struct Netlink {
     inner: Mutex<Inner>,
+    /// The kernel's number for this socket, which stands in what it tells others of our changes.
+    pub(crate) port: u32,
 }
 
 #[derive(Debug)]
@@ -55,7 +58,50 @@ struct Received<'a> {
     kind: u16,
     flags: u16,
     sequence: u32,
+    port: u32,
     payload: &'a [u8],
+}
+
+/// What the kernel tells of changes that anybody makes, in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub(crate) struct Events {
+    socket: Socket,
+}
+
+impl Events {
+    /// Of nftables.
+    pub(crate) fn nftables() -> io::Result<Self> {
+        let mut socket = Socket::new(libc::NETLINK_NETFILTER as isize)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
+        socket.set_non_blocking(true)?;
+        socket.add_membership(libc::NFNLGRP_NFTABLES as u32)?;
+        Ok(Self { socket })
+    }
+
+    /// Takes what has come so far: the numbers of the sockets that asked for changes. None: some of it was lost.
+    pub(crate) fn authors(&self) -> io::Result<Option<Vec<u32>>> {
+        let mut authors = Vec::new();
+        let mut lost = false;
+        let mut datagram = Vec::with_capacity(RECEIVE_BYTES);
+        loop {
+            datagram.clear();
+            match self.socket.recv(&mut datagram, 0) {
+                Ok(_) => authors.extend(split(&datagram).map(|received| received.port)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => lost = true,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((!lost).then_some(authors))
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor belongs to the socket, which lives as long as what is borrowed.
+        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
+    }
 }
 
 impl Netlink {
@@ -64,14 +110,14 @@ impl Netlink {
         Self::open(libc::NETLINK_ROUTE)
     }
 
-    /// For nftables.
+    /// For nftables and connection tracking.
     pub(crate) fn netfilter() -> io::Result<Self> {
         Self::open(libc::NETLINK_NETFILTER)
     }
 
     fn open(protocol: i32) -> io::Result<Self> {
         let mut socket = Socket::new(protocol as isize)?;
-        socket.bind(&SocketAddr::new(0, 0))?;
+        let port = socket.bind_auto()?.port_number();
         socket.set_non_blocking(true)?;
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;
@@ -82,6 +128,7 @@ impl Netlink {
         };
         Ok(Self {
             inner: Mutex::new(inner),
+            port,
         })
     }
 
@@ -222,6 +269,7 @@ fn split(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
             kind: u16::from_ne_bytes([header[4], header[5]]),
             flags: u16::from_ne_bytes([header[6], header[7]]),
             sequence: u32::from_ne_bytes([header[8], header[9], header[10], header[11]]),
+            port: u32::from_ne_bytes([header[12], header[13], header[14], header[15]]),
             payload,
         })
     })

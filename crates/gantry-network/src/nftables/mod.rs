@@ -3,10 +3,13 @@
 //! What belongs together is sent as one batch: the kernel takes all of it or nothing.
 
 mod expression;
+mod read;
 
 pub(crate) use expression::{Expression, Field, Verdict};
+pub(crate) use read::{SeenChain, SeenRule, chains, comments, elements, generation, rules, sets};
 
-use crate::netlink::{Message, Netlink, Refusal, attributes};
+use crate::netlink::{Message, Netlink, Refusal};
+use std::cmp::Ordering;
 
 const TABLE_NAME: u16 = 1;
 const CHAIN_TABLE: u16 = 1;
@@ -18,6 +21,7 @@ const HOOK_NUMBER: u16 = 1;
 const HOOK_PRIORITY: u16 = 2;
 const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
+const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
 const RULE_USER_DATA: u16 = 7;
 const SET_TABLE: u16 = 1;
@@ -40,13 +44,14 @@ const ELEMENT_FLAGS: u16 = 3;
 const LIST_ITEM: u16 = 1;
 const DATA_VALUE: u16 = 1;
 const ACCEPT: u32 = 1;
-const DROP: u32 = 0;
 /// An attribute holds at most 64 KiB; an element here takes less than 120 bytes.
 const ELEMENTS_A_MESSAGE: usize = 400;
 
 /// What kind of packets a table is for (`linux/netfilter.h`, `NFPROTO_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Family {
+    /// IPv4 and IPv6 together; not for tables of ours.
+    Inet = 1,
     V4 = 2,
     Bridge = 7,
     V6 = 10,
@@ -145,6 +150,19 @@ impl Set {
     }
 }
 
+impl Set {
+    /// What [`read::SeenSet`] says of such a set.
+    pub(crate) fn shape(&self) -> [u32; 5] {
+        [
+            self.flags(),
+            type_number(&self.key),
+            type_length(&self.key),
+            type_number(&self.values),
+            type_length(&self.values),
+        ]
+    }
+}
+
 /// The number of a concatenated type: six bits a part.
 fn type_number(parts: &[Type]) -> u32 {
     parts.iter().fold(0, |sum, part| sum << 6 | part.number())
@@ -160,13 +178,29 @@ fn keys_in_machine_order() -> Vec<u8> {
 }
 
 /// An element of a set or map.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Element {
     pub(crate) key: Vec<u8>,
     /// Empty in a set.
     pub(crate) value: Vec<u8>,
     /// Ends the interval that the element before began.
     pub(crate) ends_interval: bool,
+}
+
+/// In the order in which the kernel takes intervals: one ends before the next begins at the same key.
+impl Ord for Element {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key
+            .cmp(&other.key)
+            .then(other.ends_interval.cmp(&self.ends_interval))
+            .then_with(|| self.value.cmp(&other.value))
+    }
+}
+
+impl PartialOrd for Element {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl Element {
@@ -258,7 +292,29 @@ impl<'a> Batch<'a> {
         rule: &[Expression],
         comment: &str,
     ) {
-        let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
+        self.new_rule(family, libc::NLM_F_APPEND, chain, rule, comment);
+    }
+
+    /// Puts a rule at the head of a chain.
+    pub(crate) fn insert_rule(
+        &mut self,
+        family: Family,
+        chain: &str,
+        rule: &[Expression],
+        comment: &str,
+    ) {
+        self.new_rule(family, 0, chain, rule, comment);
+    }
+
+    fn new_rule(
+        &mut self,
+        family: Family,
+        place: i32,
+        chain: &str,
+        rule: &[Expression],
+        comment: &str,
+    ) {
+        let flags = libc::NLM_F_CREATE | place;
         let mut message = request(family, libc::NFT_MSG_NEWRULE, flags)
             .string(RULE_TABLE, self.table)
             .string(RULE_CHAIN, chain)
@@ -270,6 +326,15 @@ impl<'a> Batch<'a> {
         if !comment.is_empty() {
             message = message.bytes(RULE_USER_DATA, &user_data(comment));
         }
+        self.messages.push(message);
+    }
+
+    /// Deletes one rule.
+    pub(crate) fn delete_rule(&mut self, family: Family, chain: &str, handle: u64) {
+        let message = request(family, libc::NFT_MSG_DELRULE, 0)
+            .string(RULE_TABLE, self.table)
+            .string(RULE_CHAIN, chain)
+            .bytes(RULE_HANDLE, &handle.to_be_bytes());
         self.messages.push(message);
     }
 
@@ -372,64 +437,10 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Whether the table is there.
-pub(crate) fn has_table(netlink: &Netlink, family: Family, table: &str) -> Result<bool, Refusal> {
-    let kind = subsystem(libc::NFT_MSG_GETTABLE);
-    let get = Message::with_flags(kind, libc::NLM_F_REQUEST)
-        .fixed(&family_header(family as i32))
-        .string(TABLE_NAME, table);
-    Ok(netlink.query(&get)?.is_some())
-}
-
-/// Whether what a base chain of somebody's IPv4 table does not accept is dropped; false where there is none.
-pub(crate) fn drops_by_default(
-    netlink: &Netlink,
-    table: &str,
-    chain: &str,
-) -> Result<bool, Refusal> {
-    let kind = subsystem(libc::NFT_MSG_GETCHAIN);
-    let get = Message::with_flags(kind, libc::NLM_F_REQUEST)
-        .fixed(&family_header(libc::AF_INET))
-        .string(CHAIN_TABLE, table)
-        .string(CHAIN_NAME, chain);
-    let answer = netlink.query(&get)?.unwrap_or_default();
-    let policy = attributes(answer.get(4..).unwrap_or_default())
-        .find(|(kind, _)| *kind == CHAIN_POLICY)
-        .map(|(_, value)| value.to_vec());
-    Ok(policy.as_deref() == Some(DROP.to_be_bytes().as_slice()))
-}
-
-/// The comments of a chain's rules in an IPv4 table; none where there is no such table.
-pub(crate) fn comments(
-    netlink: &Netlink,
-    table: &str,
-    chain: &str,
-) -> Result<Vec<String>, Refusal> {
-    let kind = subsystem(libc::NFT_MSG_GETRULE);
-    let get = Message::with_flags(kind, libc::NLM_F_REQUEST | libc::NLM_F_DUMP)
-        .fixed(&family_header(libc::AF_INET))
-        .string(RULE_TABLE, table)
-        .string(RULE_CHAIN, chain);
-    let rules = netlink.dump(&get)?;
-    let comment = |rule: &Vec<u8>| {
-        attributes(rule.get(4..)?)
-            .find(|(kind, _)| *kind == RULE_USER_DATA)
-            .and_then(|(_, value)| text_of(value))
-    };
-    Ok(rules.iter().filter_map(comment).collect())
-}
-
 /// A comment as the `nft` program notes it: note 0, its length, its text with a closing zero.
 fn user_data(comment: &str) -> Vec<u8> {
     let length = comment.len() as u8 + 1;
     [&[0, length], comment.as_bytes(), &[0]].concat()
-}
-
-fn text_of(user_data: &[u8]) -> Option<String> {
-    match user_data {
-        [0, _, text @ ..] => Some(crate::netlink::string(text)),
-        _ => None,
-    }
 }
 
 fn encode_element(message: Message, element: &Element) -> Message {

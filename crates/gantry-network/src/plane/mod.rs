@@ -147,6 +147,10 @@ impl Plane {
         let Driver::Bridge(bridge) = &segment.network.driver else {
             return Ok(Vec::new());
         };
+        // Nobody outside could come through.
+        if segment.network.internal {
+            return Ok(Vec::new());
+        }
         let placement = Placement {
             targets,
             host_binding: bridge.host_binding,

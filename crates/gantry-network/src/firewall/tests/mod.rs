@@ -1,0 +1,272 @@
+//! Each test has a machine of its own: a fresh network namespace that plays the host, and others for containers and for
+//! what is outside. They need root, and the programs `ip` and `nft`.
+use super::*;
+use crate::link::{self, VethPair};
+use crate::sandbox::Sandbox;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+mod others;
+mod passing;
+mod restoring;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const REFUSAL_PATIENCE: Duration = Duration::from_millis(300);
+/// The host towards the outside, and a machine there.
+const HOST: [&str; 2] = ["198.51.100.1", "2001:db8::1"];
+const OUTSIDER: [&str; 2] = ["198.51.100.2", "2001:db8::2"];
+const TABLE: &str = "gantry-test";
+
+/// Runs `test` on a thread in a new network namespace with `lo` up: the host.
+fn on_a_host(test: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let host = scope.spawn(|| {
+            // SAFETY: the thread changes nothing but its own network namespace.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.expect("needs root");
+            ip("link set lo up");
+            for name in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                std::fs::write(format!("/proc/sys/net/{name}"), "1").unwrap();
+            }
+            test();
+        });
+        if let Err(panic) = host.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+/// Runs `work` on a thread inside the namespace.
+fn inside<T: Send>(sandbox: &Sandbox, work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let netns = sandbox.netns.as_fd();
+            rustix::thread::move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))
+                .unwrap();
+            work()
+        });
+        match thread.join() {
+            Ok(value) => value,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn options() -> FirewallOptions {
+    FirewallOptions {
+        table: TABLE.into(),
+        v4: true,
+        v6: true,
+        respect_host_firewall: false,
+        allow_direct_routing: false,
+    }
+}
+
+/// A bridge `br<number>` with 10.<number>.0.1/16 and fd00:<number>::1/64.
+fn bridge(number: u8) -> BridgeRules {
+    let link = format!("br{number}");
+    ip(&format!("link add {link} type bridge"));
+    ip(&format!("link set {link} up"));
+    ip(&format!("address add 10.{number}.0.1/16 dev {link}"));
+    ip(&format!("address add fd00:{number}::1/64 dev {link} nodad"));
+    let route_localnet = format!("/proc/sys/net/ipv4/conf/{link}/route_localnet");
+    std::fs::write(route_localnet, "1").unwrap();
+    BridgeRules {
+        link,
+        subnets: vec![
+            format!("10.{number}.0.0/16").parse().unwrap(),
+            format!("fd00:{number}::/64").parse().unwrap(),
+        ],
+        internal: false,
+        icc: true,
+        masquerade: true,
+        source: Vec::new(),
+        gateway_mode_v4: GatewayMode::Nat,
+        gateway_mode_v6: GatewayMode::Nat,
+        trusted_links: Vec::new(),
+    }
+}
+
+struct Container {
+    sandbox: Sandbox,
+    link: String,
+    targets: Targets,
+}
+
+impl Container {
+    /// Its address of either family.
+    fn address(&self, family: usize) -> IpAddr {
+        match family {
+            0 => self.targets.v4.unwrap().into(),
+            _ => self.targets.v6.unwrap().into(),
+        }
+    }
+}
+
+/// A container of that number (2 and more) on a bridge.
+fn container(rules: &BridgeRules, number: u8) -> Container {
+    let network = rules.link.trim_start_matches("br");
+    let sandbox = Sandbox::new().unwrap();
+    let netlink = Netlink::route().unwrap();
+    let host_name = format!("p{network}-{number}");
+    let master = link::by_name(&netlink, &rules.link).unwrap().unwrap();
+    let network_number: u8 = network.parse().unwrap();
+    let pair = VethPair {
+        host_name: &host_name,
+        host_mac: [0xfe, 0, 0, 0, network_number, number],
+        master: Some(master.index),
+        group: if rules.icc { 0 } else { CLOSED_GROUP },
+        mtu: 1500,
+        peer_name: "eth0",
+        peer_mac: [2, 0, 0, 0, network_number, number],
+        peer_netns: sandbox.netns.as_fd(),
+    };
+    netlink.execute(&[link::add_veth(&pair)]).unwrap();
+    let port = link::by_name(&netlink, &host_name).unwrap().unwrap();
+    netlink
+        .execute(&[link::settle(port.index), link::set_hairpin(port.index)])
+        .unwrap();
+    let (v4, v6) = (
+        format!("10.{network}.0.{number}"),
+        format!("fd00:{network}::{number}"),
+    );
+    inside(&sandbox, || {
+        std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "0").unwrap();
+        ip("link set eth0 up");
+        ip(&format!("address add {v4}/16 dev eth0"));
+        ip(&format!("address add {v6}/64 dev eth0 nodad"));
+        ip(&format!("route add default via 10.{network}.0.1"));
+        ip(&format!("route add default via fd00:{network}::1"));
+    });
+    Container {
+        sandbox,
+        link: rules.link.clone(),
+        targets: Targets {
+            v4: v4.parse().ok(),
+            v6: v6.parse().ok(),
+        },
+    }
+}
+
+/// A machine outside, cabled to the host.
+fn outsider() -> Sandbox {
+    let outside = Sandbox::new().unwrap();
+    let netlink = Netlink::route().unwrap();
+    let pair = VethPair {
+        host_name: "uplink",
+        host_mac: [2, 0, 0, 0, 0, 1],
+        master: None,
+        group: 0,
+        mtu: 1500,
+        peer_name: "eth0",
+        peer_mac: [2, 0, 0, 0, 0, 2],
+        peer_netns: outside.netns.as_fd(),
+    };
+    netlink.execute(&[link::add_veth(&pair)]).unwrap();
+    let set_up = |name: &str, addresses: [&str; 2]| {
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "0").unwrap();
+        ip(&format!("link set {name} up"));
+        ip(&format!("address add {}/24 dev {name}", addresses[0]));
+        ip(&format!("address add {}/64 dev {name} nodad", addresses[1]));
+    };
+    set_up("uplink", HOST);
+    inside(&outside, || set_up("eth0", OUTSIDER));
+    outside
+}
+
+/// Makes the outsider send packets for containers' addresses to the host.
+fn route_directly(outside: &Sandbox) {
+    inside(outside, || {
+        ip(&format!("route add 10.0.0.0/8 via {}", HOST[0]));
+        ip(&format!("route add fd00::/16 via {}", HOST[1]));
+    });
+}
+
+fn port(protocol: &str, host_ip: &str, host_port: u16) -> PublishedPort {
+    PublishedPort {
+        container_port: 80,
+        protocol: protocol.into(),
+        host_ip: host_ip.parse().unwrap(),
+        host_port,
+    }
+}
+
+/// A port at all addresses of both families.
+fn everywhere(protocol: &str, number: u16) -> Vec<PublishedPort> {
+    vec![
+        port(protocol, "0.0.0.0", number),
+        port(protocol, "::", number),
+    ]
+}
+
+fn publish(firewall: &Firewall, container: &Container, ports: &[PublishedPort]) {
+    firewall
+        .publish(&container.link, ports, container.targets)
+        .unwrap();
+}
+
+/// A server that answers each TCP connection with the address of its peer.
+fn serve(sandbox: &Sandbox, port: u16) {
+    let listener = inside(sandbox, || TcpListener::bind(("::", port)).unwrap());
+    std::thread::spawn(move || {
+        while let Ok((mut stream, peer)) = listener.accept() {
+            let _ = stream.write_all(peer.ip().to_canonical().to_string().as_bytes());
+        }
+    });
+}
+
+/// Connects from where the caller is; what the server says, which is who it takes us for.
+fn ask(address: IpAddr, port: u16, patience: Duration) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address, port), patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn ask_from(sandbox: &Sandbox, address: IpAddr, port: u16) -> String {
+    let answer = inside(sandbox, || ask(address, port, PATIENCE));
+    answer.unwrap_or_else(|error| panic!("{address}:{port}: {error}"))
+}
+
+fn refused_from(sandbox: &Sandbox, address: IpAddr, port: u16) {
+    let answer = inside(sandbox, || ask(address, port, REFUSAL_PATIENCE));
+    assert!(answer.is_err(), "{address}:{port} answered {answer:?}");
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// Runs the `ip` program where the caller is.
+fn ip(arguments: &str) -> String {
+    run("ip", arguments)
+}
+
+/// The `nft` program, where a test stands for somebody else.
+fn nft(arguments: &str) -> String {
+    run("nft", arguments)
+}
+
+fn run(program: &str, arguments: &str) -> String {
+    let output = std::process::Command::new(program)
+        .args(arguments.split(' '))
+        .output()
+        .unwrap_or_else(|error| panic!("needs the program {program}: {error}"));
+    assert!(output.status.success(), "{program} {arguments}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Whether `done` becomes true within the patience.
+fn eventually(mut done: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if done() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
