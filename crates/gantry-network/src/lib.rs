@@ -20,7 +20,6 @@ pub mod host;
 mod link;
 mod netlink;
 pub mod network;
-#[allow(dead_code, reason = "a table that is kept is on its way")]
 mod nftables;
 pub mod plane;
 pub mod pools;

@@ -22,6 +22,8 @@ mod others;
 mod rules;
 mod watch;
 
+pub(crate) use watch::Watch;
+
 #[cfg(test)]
 mod tests;
 
@@ -124,31 +126,44 @@ struct State {
     /// Those that have a table.
     families: BTreeSet<Family>,
     seen: Seen,
+    is_loaded: bool,
 }
 
 impl Firewall {
-    /// Loads the tables with these networks, in one transaction.
+    /// A firewall without tables: what is added before [`Self::load_all`] is loaded by that.
+    pub(crate) fn new(options: FirewallOptions) -> Result<Self, NetworkError> {
+        let netlink =
+            Netlink::netfilter().map_err(NetworkError::kernel("opening a netfilter socket"))?;
+        Ok(Self {
+            netlink,
+            options,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Loads the tables with these networks.
+    #[cfg(test)]
     pub(crate) fn open(
         options: FirewallOptions,
         bridges: &[BridgeRules],
     ) -> Result<Self, NetworkError> {
-        let netlink =
-            Netlink::netfilter().map_err(NetworkError::kernel("opening a netfilter socket"))?;
-        let firewall = Self {
-            netlink,
-            options,
-            state: Mutex::default(),
-        };
-        let mut state = firewall.lock();
+        let firewall = Self::new(options)?;
         for rules in bridges {
-            state.add_bridge(rules, &firewall.options);
+            firewall.add_bridge(rules)?;
         }
-        firewall
-            .load(&mut state)
-            .and_then(|()| firewall.open_others(&state))
-            .map_err(NetworkError::kernel(firewall.what("loading")))?;
-        drop(state);
+        firewall.load_all()?;
         Ok(firewall)
+    }
+
+    /// Loads the tables with all that was added, in one transaction: the tables of an earlier daemon become these without
+    /// a moment in between.
+    pub(crate) fn load_all(&self) -> Result<(), NetworkError> {
+        let mut state = self.lock();
+        self.load(&mut state)
+            .and_then(|()| self.open_others(&state))
+            .map_err(NetworkError::kernel(self.what("loading")))?;
+        state.is_loaded = true;
+        Ok(())
     }
 
     /// Adds a network, or gives one other rules.
@@ -302,6 +317,9 @@ impl Firewall {
 
     /// Makes changes, which `state` has already, in the kernel.
     fn make(&self, state: &mut State, changes: &[Change]) -> Result<(), Refusal> {
+        if !state.is_loaded {
+            return Ok(());
+        }
         if state.families_wanted(&self.options) != state.families {
             return self.load(state);
         }

@@ -12,7 +12,7 @@ mod segment;
 mod tests;
 
 use crate::endpoint::{Endpoint, PortRequest, PublishedPort};
-use crate::firewall::{Firewall, Targets};
+use crate::firewall::{Firewall, Targets, Watch};
 use crate::link::{self, Link};
 use crate::netlink::Netlink;
 use crate::network::{Driver, GatewayMode, Network};
@@ -43,6 +43,7 @@ pub struct PlaneOptions {
 pub struct Plane {
     netlink: Netlink,
     firewall: Arc<Firewall>,
+    watch: Option<Watch>,
     ports: Ports,
     /// By the network's identity.
     segments: RwLock<HashMap<String, Arc<Segment>>>,
@@ -205,19 +206,9 @@ impl Plane {
         bridge::remove_ports(&self.netlink, lingering.iter())
     }
 
-    /// Whether another firewall of the host (Docker's own, ufw) drops what is forwarded unless it accepts it itself:
-    /// then containers do not reach the outside until it is told to.
-    pub fn is_overruled(&self) -> Result<bool, NetworkError> {
-        self.firewall.is_overruled()
-    }
-
-    /// Loads the firewall table again if somebody has flushed it; whether that was so.
-    pub fn reconcile(&self) -> Result<bool, NetworkError> {
-        self.firewall.reconcile()
-    }
-
     /// Removes all links and tables (tests; the daemon leaves them up, as Docker does). A link of the user's stays.
-    pub fn tear_down(self) -> Result<(), NetworkError> {
+    pub fn tear_down(mut self) -> Result<(), NetworkError> {
+        drop(self.watch.take());
         let mut errors = Vec::new();
         for segment in self.segments() {
             errors.extend(self.lower(&segment).err());

@@ -18,10 +18,10 @@ pub(super) fn open(
     in_use: &[Endpoint],
 ) -> Result<(Plane, Vec<Fallen>), NetworkError> {
     let netlink = Netlink::route().map_err(NetworkError::kernel("opening a netlink socket"))?;
-    let rules: Vec<BridgeRules> = networks.iter().filter_map(rules).collect();
-    let plane = Plane {
+    let mut plane = Plane {
         netlink,
-        firewall: Arc::new(Firewall::open(options.firewall.clone(), &rules)?),
+        firewall: Arc::new(Firewall::new(options.firewall.clone())?),
+        watch: None,
         ports: Ports::default(),
         segments: RwLock::new(HashMap::new()),
         generation: AtomicU8::new(bridge::random_bytes()[0]),
@@ -38,12 +38,8 @@ pub(super) fn open(
     for endpoint in in_use {
         plane.take_up(endpoint);
     }
-    if plane.is_overruled()? {
-        tracing::warn!(
-            "another firewall drops forwarded packets (iptables FORWARD): containers reach the outside, and published \
-             ports are reached from there, only if it accepts the bridges' packets"
-        );
-    }
+    plane.firewall.load_all()?;
+    plane.watch = Some(plane.firewall.watch()?);
     Ok((plane, fallen))
 }
 

@@ -53,7 +53,7 @@ impl Containers {
         let before = container.snapshot();
         check_mode(&before, &network)?;
         let known = self.key_of(&before, &network);
-        if known.is_some() && (before.state.pid != 0 || before.networks.len() > 1) {
+        if known.is_some() && before.state.pid != 0 {
             return Err(Error::forbidden(format!(
                 "endpoint with name {} already exists in network {}",
                 before.name, network.name
@@ -61,6 +61,9 @@ impl Containers {
         }
         validate::against(&network, &settings)?;
         let mut after = before.clone();
+        if let Some(known) = known {
+            after.networks.remove(&known);
+        }
         after
             .networks
             .insert(network.name.clone(), settings.clone());

@@ -97,6 +97,17 @@ impl Containers {
                 settings: settings.clone(),
             });
         }
+        // As Docker: one that was taken off all its networks goes back to that of its mode.
+        if all.is_empty() {
+            all.push(Wanted {
+                network: networks.find(record.network_mode())?,
+                settings: EndpointSettings::default(),
+            });
+        }
+        // The default bridge, with `--bridge none`.
+        if let Some(one) = all.iter().find(|one| one.network.network.is_none()) {
+            return Err(crate::networks::missing(&one.network.name));
+        }
         let is_first = |one: &Wanted| mode.as_ref().is_some_and(|m| m.id == one.network.id);
         all.sort_by_key(|one| (!is_first(one), one.network.name.clone()));
         Ok(all)

@@ -178,21 +178,11 @@ fn flushed_rules_come_back() {
         let bridge = bridge(config());
         let (web, first) = attach_with(&bridge, &publish(ANY, 8080, "tcp"));
         serve(&web, 80);
-        assert!(!bridge.reconcile().unwrap());
-        nft(&["flush", "ruleset"]);
-        refused_from(&outside, HOST, 8080);
-        assert!(bridge.reconcile().unwrap());
-        assert_eq!(ask_from(&outside, HOST, 8080), OUTSIDER.to_string());
-
-        // Who came meanwhile gets through, as the host's own socket stays silent.
-        nft(&["flush", "ruleset"]);
-        let answer = inside(&outside, || {
-            let client = std::thread::spawn(|| ask(HOST, 8080, PATIENCE));
-            std::thread::sleep(Duration::from_millis(100));
-            bridge.reconcile().unwrap();
-            client.join().unwrap()
-        });
-        assert_eq!(answer.unwrap(), OUTSIDER.to_string());
+        for _ in 0..3 {
+            nft(&["flush", "ruleset"]);
+            // Who comes meanwhile gets through, as the host's own socket stays silent.
+            assert_eq!(ask_from(&outside, HOST, 8080), OUTSIDER.to_string());
+        }
 
         // A new port brings them back, too.
         nft(&["flush", "ruleset"]);
@@ -204,22 +194,5 @@ fn flushed_rules_come_back() {
         bridge.release(&first).unwrap();
         bridge.release(&second).unwrap();
         bridge.remove().unwrap();
-    });
-}
-
-#[test]
-fn a_firewall_that_overrules_ours_is_noticed() {
-    on_a_host(|| {
-        let bridge = bridge(config());
-        assert!(!bridge.is_overruled().unwrap());
-        nft(&["add", "table", "ip", "filter"]);
-        let chain = |policy: &str| {
-            let hook = format!("{{ type filter hook forward priority 0; policy {policy}; }}");
-            nft(&["add", "chain", "ip", "filter", "FORWARD", &hook]);
-        };
-        chain("accept");
-        assert!(!bridge.is_overruled().unwrap());
-        chain("drop");
-        assert!(bridge.is_overruled().unwrap());
     });
 }

@@ -122,14 +122,6 @@ impl Bridge {
         self.plane.segment("net").unwrap()
     }
 
-    fn reconcile(&self) -> Result<bool, NetworkError> {
-        self.plane.reconcile()
-    }
-
-    fn is_overruled(&self) -> Result<bool, NetworkError> {
-        self.plane.is_overruled()
-    }
-
     fn name(&self) -> String {
         self.segment().link.name.clone()
     }
