@@ -54,6 +54,7 @@ pub struct Context {
     pub volumes: crate::volumes::Volumes,
     pub(crate) policy: crate::images::policy::Policy,
     pub(crate) spare: crate::containers::spare::Spare,
+    pub(crate) served: crate::networks::served::Served,
     pub(crate) released: crate::containers::links::Released,
 }
 

@@ -102,6 +102,7 @@ fn open_blocking(
         unified_cgroup,
         registry: gantry_registry::Registry::new(registry),
         spare: crate::containers::spare::Spare::default(),
+        served: crate::networks::served::Served::new(),
         released: crate::containers::links::Released::default(),
     };
     Ok((Arc::new(context), records))

@@ -110,7 +110,8 @@ impl Containers {
         }
         validate::config(&config)?;
         validate::host_config(&host_config)?;
-        self.check_links(&host_config)?;
+        let links = self.resolve_links(&host_config)?;
+        self.check_volumes_from(&host_config)?;
         let mut warnings = Vec::new();
         defaults::host_config(
             &mut host_config,
@@ -141,6 +142,7 @@ impl Containers {
             state: State::default(),
             endpoints: Vec::new(),
             mounts,
+            links,
             mounts_before: None,
             restart_count: 0,
             id: id.clone(),
@@ -150,13 +152,7 @@ impl Containers {
     }
 
     /// Other containers that the request names must be there.
-    fn check_links(&self, host_config: &gantry_api::container::HostConfig) -> Result<()> {
-        for link in host_config.links.iter().flatten() {
-            let name = link.split(':').next().unwrap_or_default();
-            self.find(name).map_err(|e| {
-                Error::invalid(format!("could not get container for {name}: {}", e.message))
-            })?;
-        }
+    fn check_volumes_from(&self, host_config: &gantry_api::container::HostConfig) -> Result<()> {
         for text in host_config.volumes_from.iter().flatten() {
             let (name, _) = mounts::volumes_from(text);
             self.find(name).map_err(|e| Error::invalid(e.message))?;

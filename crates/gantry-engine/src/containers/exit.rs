@@ -106,6 +106,8 @@ impl Containers {
 
     /// Notes an exit: gives back the network, writes the record, tells those who wait.
     pub(super) async fn ended(self: &Arc<Self>, container: &Arc<Container>, exit: ExitRecord) {
+        // First of all, as its addresses are soon somebody else's.
+        self.context.served.end(&container.id);
         let endpoints = std::mem::take(&mut container.record().endpoints);
         {
             let mut live = lock(&container.live);
@@ -134,6 +136,7 @@ impl Containers {
             (record.clone(), delay, late)
         };
         drop(freezing);
+        self.context.served.end(&container.id);
         self.leave_all(container, &late).await;
         self.forget_waiting_execs(&container.id);
         // A container with `--rm` is about to go: a daemon that dies first finds its exit, or its shim's end, again.

@@ -24,7 +24,8 @@ impl Containers {
         crate::blocking(move || this.inspect_record(record, size)).await
     }
 
-    fn inspect_record(&self, record: Record, size: bool) -> ContainerInspect {
+    fn inspect_record(&self, mut record: Record, size: bool) -> ContainerInspect {
+        record.host_config.links = self.shown_links(&record);
         let context = &self.context;
         let dir = context.run_dir(&record.id);
         let path = |name: &str| {

@@ -50,6 +50,7 @@ impl Containers {
             .filter(|n| *n > 0)
             .unwrap_or(usize::MAX);
         let mut names = ImageNames::default();
+        let mut by_links = self.names_by_links();
         let mut list = Vec::new();
         for (_, container) in &containers {
             if list.len() == limit {
@@ -65,6 +66,9 @@ impl Containers {
                 continue;
             }
             let mut summary = self.summary(&record, &mut names);
+            summary
+                .names
+                .extend(by_links.remove(&record.id).into_iter().flatten());
             if options.size {
                 let copy = record.clone();
                 drop(record);

@@ -9,13 +9,14 @@
 pub mod attach;
 pub mod create;
 pub(crate) mod defaults;
-mod etc;
+pub(crate) mod etc;
 pub mod exec;
 mod exit;
 pub mod files;
 pub(crate) mod filters;
 pub(crate) mod health;
 pub mod inspect;
+mod linked;
 pub(crate) mod links;
 pub mod list;
 mod live_mounts;
@@ -90,7 +91,7 @@ struct Live {
 }
 
 /// Takes a mutex; a panic in another holder does not make the data unreadable (each change is one assignment).
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -201,6 +202,10 @@ impl Containers {
         let name = text.strip_prefix('/').unwrap_or(text);
         if let Some(id) = table.by_name.get(name) {
             return table.by_id.get(id).cloned().ok_or_else(missing);
+        }
+        if name.contains('/') {
+            drop(table);
+            return self.find_by_link(name).ok_or_else(missing);
         }
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(missing());

@@ -136,6 +136,17 @@ impl MountKind {
     }
 }
 
+/// A link to another container on the default bridge.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct LinkRecord {
+    /// What the linking container calls it.
+    pub alias: String,
+    /// The other's ID.
+    pub container: String,
+    /// The other's name, for messages when it is gone.
+    pub name: String,
+}
+
 /// What of a record changes while the container lives: kept apart, so that a start and an exit write little.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Changing {
@@ -165,6 +176,9 @@ pub struct Record {
     #[serde(skip)]
     pub endpoints: Vec<Endpoint>,
     pub mounts: Vec<MountRecord>,
+    /// `--link` on the default bridge.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkRecord>,
     /// `mounts` are not yet those of the running container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mounts_before: Option<Box<MountsBefore>>,
@@ -237,6 +251,7 @@ pub(crate) mod tests {
             state: State::default(),
             endpoints: Vec::new(),
             mounts: Vec::new(),
+            links: Vec::new(),
             mounts_before: None,
             restart_count: 0,
         }

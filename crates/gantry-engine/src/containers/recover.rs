@@ -134,7 +134,11 @@ impl Containers {
             tracing::error!(container = %container.id, %error, "cannot record that the container runs");
         }
         let (this, found) = (self.clone(), container.clone());
-        let _ = crate::blocking(move || this.finish_links(&found)).await;
+        let _ = crate::blocking(move || {
+            this.finish_links(&found);
+            this.take_up_names(&found.snapshot());
+        })
+        .await;
         self.supervise(container, watch);
         self.watch_health(container);
     }

@@ -10,18 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Containers {
-    /// Removes a link to a container, not the container.
-    ///
-    /// # Errors
-    /// Always, as links are not names of containers here: in Docker's words for a name that is none of a link.
-    pub fn remove_link(&self, name: &str) -> Result<()> {
-        self.find(name)?;
-        // COMPAT: 500, as Docker has it.
-        Err(Error::system(
-            "Conflict, cannot remove the default link name of the container",
-        ))
-    }
-
     /// Removes a container; `force` kills it first, `volumes` takes its anonymous volumes along.
     pub async fn remove(self: &Arc<Self>, name: &str, force: bool, volumes: bool) -> Result<()> {
         let container = self.find(name)?;

@@ -6,7 +6,7 @@
 use super::networking::{self, Connected};
 use super::record::{MountRecord, Record};
 use super::transition::Operation;
-use super::{Container, Containers, etc, lock, spec};
+use super::{Container, Containers, lock, spec};
 use crate::error::{Error, Result};
 use gantry_runtime::spawn::{Attached, StartError, StartRequest, Started, Stdio};
 use jiff::Timestamp;
@@ -95,6 +95,7 @@ impl Containers {
         let saved = self.save_state(container);
         self.tell_volumes(&record, "mount");
         self.tell_networks("connect", &container.id, &record.endpoints);
+        self.tell_linking(&record);
         self.context.tell(&record, "start", &[]);
         self.supervise(container, started.watch);
         self.watch_health(container);
@@ -131,10 +132,12 @@ impl Containers {
         let (done, network) = std::sync::mpsc::sync_channel(1);
         let (this, asked) = (self.clone(), record.clone());
         tokio::runtime::Handle::current().spawn_blocking(move || {
+            let joined = this.join(&asked);
+            let named = joined.and_then(|connected| this.named(&asked, connected));
             if let Err(std::sync::mpsc::SendError(Ok(Connected { endpoints, .. }))) =
-                done.send(this.join(&asked))
+                done.send(named)
             {
-                this.leave(&asked.id, &endpoints);
+                this.give_back(&asked.id, &endpoints);
             }
         });
         let rootfs = self
@@ -149,7 +152,7 @@ impl Containers {
         let connected = connected.map_err(Failure::from)?;
         record.endpoints.clone_from(&connected.endpoints);
         if let Err(error) = self.prepare_run_dir(&record) {
-            self.leave(&record.id, &connected.endpoints);
+            self.give_back(&record.id, &connected.endpoints);
             return Err(error.into());
         }
         let launched = rootfs
@@ -164,7 +167,7 @@ impl Containers {
             }
             Err(failure) => {
                 self.context.volumes.unuse(&record.id);
-                self.leave(&record.id, &connected.endpoints);
+                self.give_back(&record.id, &connected.endpoints);
                 let _ = std::fs::remove_dir_all(self.context.run_dir(&record.id));
                 Err(failure)
             }
@@ -181,7 +184,7 @@ impl Containers {
     ) -> std::result::Result<Started, Failure> {
         let context = &self.context;
         // In the run directory, which is in memory on most machines: they are written anew at each start.
-        let files = etc::write(&context.run_dir(&record.id), record, &context.settings)?;
+        let files = self.etc_files(record)?;
         make_sources(&record.mounts)?;
         steps.done("files in /etc");
         let (mounts, held) = self.with_volumes(&record.mounts, &record.id)?;

@@ -1,6 +1,8 @@
 //! Networks: the records that say which there are. What has a record is there, or is made again by the next daemon.
 
+pub(crate) mod names;
 pub mod record;
+pub(crate) mod served;
 
 #[cfg(test)]
 mod tests;

@@ -39,7 +39,7 @@ pub(super) struct Errand {
 
 /// Asks one server after the other; the first answer that is no failure. None: there was none.
 pub(super) async fn ask(errand: &Errand, upstreams: &[Upstream], door: &Door) -> Option<Vec<u8>> {
-    let usable = |u: &&Upstream| u.from_host || u.address != IpAddr::V4(ADDRESS);
+    let usable = |u: &&Upstream| u.from_host || u.address.ip() != IpAddr::V4(ADDRESS);
     let mut waiting = upstreams
         .iter()
         .filter(usable)
@@ -85,7 +85,7 @@ async fn exchange_by_udp(
     upstream: &Upstream,
     door: &Door,
 ) -> io::Result<Vec<u8>> {
-    let to = SocketAddr::new(upstream.address, upstream.port);
+    let to = upstream.address;
     let open = move || {
         let socket = std::net::UdpSocket::bind(any_address(to))?;
         socket.set_nonblocking(true)?;
@@ -116,7 +116,7 @@ async fn exchange_by_tcp(
     upstream: &Upstream,
     door: &Door,
 ) -> io::Result<Vec<u8>> {
-    let to = SocketAddr::new(upstream.address, upstream.port);
+    let to = upstream.address;
     let open = move || match to {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),

@@ -28,7 +28,7 @@ pub use serve::{Handle, Resolver};
 pub use sockets::Sockets;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Where containers find the name server.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -58,9 +58,8 @@ pub struct Outside {
 /// A server to forward to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upstream {
-    pub address: IpAddr,
-    /// 53, but for tests.
-    pub port: u16,
+    /// Port 53, but for tests.
+    pub address: SocketAddr,
     /// It is asked as the host would ask it, not as the container.
     pub from_host: bool,
 }
@@ -69,8 +68,8 @@ pub struct Upstream {
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.from_host {
-            true => write!(f, "host({})", self.address),
-            false => write!(f, "{}", self.address),
+            true => write!(f, "host({})", self.address.ip()),
+            false => write!(f, "{}", self.address.ip()),
         }
     }
 }

@@ -344,8 +344,7 @@ impl Server {
 
     fn upstream(&self, from_host: bool) -> Upstream {
         Upstream {
-            address: [127, 0, 0, 1].into(),
-            port: self.port,
+            address: ([127, 0, 0, 1], self.port).into(),
             from_host,
         }
     }
@@ -383,13 +382,12 @@ fn the_next_server_is_asked() {
     let failing = Server::start(None, [192, 0, 2, 3], Some(ResponseCode::ServFail));
     let refusing = Server::start(None, [192, 0, 2, 4], Some(ResponseCode::Refused));
     let closed = Upstream {
-        port: 1,
-        ..well.upstream(true)
+        address: ([127, 0, 0, 1], 1).into(),
+        from_host: true,
     };
     // What is ours is no server to ask.
     let myself = Upstream {
-        address: ADDRESS.into(),
-        port: 53,
+        address: SERVER,
         from_host: false,
     };
     let started = Instant::now();
@@ -559,8 +557,7 @@ fn setting_up_is_fast() {
 #[test]
 fn upstreams_are_written_as_docker_does() {
     let upstream = |from_host| Upstream {
-        address: IpAddr::V6(Ipv6Addr::LOCALHOST),
-        port: 53,
+        address: (Ipv6Addr::LOCALHOST, 53).into(),
         from_host,
     };
     assert_eq!(upstream(true).to_string(), "host(::1)");

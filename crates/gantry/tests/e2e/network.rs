@@ -102,7 +102,7 @@ fn files_of_the_network_are_as_docker_writes_them() {
             "busybox",
             "sh",
             "-c",
-            "cat /etc/hostname /etc/hosts; grep nameserver /etc/resolv.conf",
+            "cat /etc/hostname /etc/hosts; grep ^nameserver /etc/resolv.conf",
         ])
         .ok();
     assert!(said.starts_with("box\n127.0.0.1\tlocalhost\n"), "{said}");

@@ -112,7 +112,8 @@ impl Containers {
         let options = &exec.note.options;
         let target = target(container)?;
         let user = self.exec_user(container, &record, &options.user)?;
-        let (process, seccomp) = spec::exec(&record, options, &user)?;
+        let links = self.link_environment_now(&record);
+        let (process, seccomp) = spec::exec(&record, options, &user, &links)?;
         let asked = attach.console_size.or_else(|| {
             let [rows, columns] = options.console_size?;
             Some((rows.min(65535) as u16, columns.min(65535) as u16))

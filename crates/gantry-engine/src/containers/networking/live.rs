@@ -73,6 +73,7 @@ impl Containers {
         }
         self.save(&after)?;
         container.record().networks = after.networks;
+        self.name_on(container, &wanted.network);
         self.context
             .tell_network("connect", &wanted.network, &container.id);
         Ok(())
@@ -178,6 +179,7 @@ impl Containers {
         let Some(endpoint) = taken else {
             return Ok(());
         };
+        self.unname_on(container, &endpoint);
         let note = self.context.run_dir(&container.id).join(CHANGING_NOTE);
         let _ = std::fs::write(&note, &endpoint.link);
         self.save_state(container)?;
@@ -290,7 +292,7 @@ impl Containers {
     }
 
     /// Under which key a container's record has a network.
-    fn key_of(&self, record: &Record, network: &NetworkRecord) -> Option<String> {
+    pub(super) fn key_of(&self, record: &Record, network: &NetworkRecord) -> Option<String> {
         let is_it = |key: &&String| {
             **key == network.name
                 || self

@@ -5,6 +5,7 @@
 
 mod live;
 pub(super) mod live_ports;
+pub(super) mod naming;
 pub(super) mod ports;
 mod request;
 mod show;

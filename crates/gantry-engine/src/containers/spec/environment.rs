@@ -1,11 +1,17 @@
-//! The program's environment, in Docker's order: `PATH`, `HOSTNAME`, `TERM`, the image's and the request's, `HOME`.
+//! The program's environment, in Docker's order: `PATH`, `HOSTNAME`, `TERM`, the links', the image's and the request's, `HOME`.
 
 use gantry_api::container::ContainerConfig;
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// All variables of a process with or without a terminal; `own` are those of an exec.
-pub(super) fn of(config: &ContainerConfig, tty: bool, own: &[String], home: &str) -> Vec<String> {
+/// All variables of a process with or without a terminal; `links` are those of other containers, `own` those of an exec.
+pub(super) fn of(
+    config: &ContainerConfig,
+    tty: bool,
+    links: &[String],
+    own: &[String],
+    home: &str,
+) -> Vec<String> {
     let mut defaults = vec![DEFAULT_PATH.to_owned()];
     if !config.hostname.is_empty() {
         defaults.push(format!("HOSTNAME={}", config.hostname));
@@ -13,6 +19,7 @@ pub(super) fn of(config: &ContainerConfig, tty: bool, own: &[String], home: &str
     if tty {
         defaults.push("TERM=xterm".to_owned());
     }
+    defaults.extend_from_slice(links);
     let mut all = replace_or_append(defaults, config.env.as_deref().unwrap_or_default());
     all = replace_or_append(all, own);
     let at = all.iter().position(|entry| name(entry) == "HOME");

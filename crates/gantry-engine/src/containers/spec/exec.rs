@@ -15,6 +15,7 @@ pub(crate) fn exec(
     record: &Record,
     options: &ExecOptions,
     user: &ResolvedUser,
+    links: &[String],
 ) -> Result<(Process, Option<LinuxSeccomp>)> {
     let host = &record.host_config;
     let security = security::parse(host)?;
@@ -31,6 +32,7 @@ pub(crate) fn exec(
     process.set_env(Some(environment::of(
         &record.config,
         options.tty,
+        links,
         options.env.as_deref().unwrap_or_default(),
         &user.home,
     )));

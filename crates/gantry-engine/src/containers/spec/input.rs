@@ -24,6 +24,7 @@ impl Containers {
             config: &record.config,
             host,
             command: record.command(),
+            link_environment: self.link_environment(record)?,
             user: user::resolve(
                 rootfs,
                 &record.config.user,

@@ -57,6 +57,8 @@ pub struct SpecInput<'a> {
     pub(crate) host: &'a HostConfig,
     /// Entrypoint and command.
     pub(crate) command: Vec<String>,
+    /// Variables of containers that this one is linked to.
+    pub(crate) link_environment: Vec<String>,
     pub(crate) user: ResolvedUser,
     pub(crate) mounts: &'a [MountRecord],
     /// `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf`: destination and the host's file.
@@ -149,6 +151,7 @@ fn process(input: &SpecInput<'_>, capabilities: u64) -> Result<Process> {
     process.set_env(Some(environment::of(
         config,
         config.tty,
+        &input.link_environment,
         &[],
         &input.user.home,
     )));

@@ -13,6 +13,7 @@ fn input<'a>(
         config,
         host,
         command: vec!["sleep".into(), "100".into()],
+        link_environment: Vec::new(),
         user: ResolvedUser {
             uid: 1000,
             gid: 5,
