@@ -11,6 +11,7 @@
 //! disabled, so that name and address can be used again at once.
 
 pub mod addresses;
+mod conntrack;
 pub mod dns;
 pub mod endpoint;
 mod error;

@@ -27,6 +27,7 @@ pub(crate) use watch::Watch;
 #[cfg(test)]
 mod tests;
 
+use crate::conntrack::{Forgetter, Forgotten};
 use crate::endpoint::PublishedPort;
 use crate::error::NetworkError;
 use crate::netlink::{Netlink, Refusal};
@@ -117,6 +118,7 @@ pub(crate) struct Firewall {
     netlink: Netlink,
     options: FirewallOptions,
     state: Mutex<State>,
+    forgetter: Forgetter,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +140,7 @@ impl Firewall {
             netlink,
             options,
             state: Mutex::default(),
+            forgetter: Forgetter::default(),
         })
     }
 
@@ -203,7 +206,12 @@ impl Firewall {
         if done.is_err() {
             state.remove(elements);
         }
-        done.map_err(NetworkError::kernel(self.what("publishing ports in")))
+        drop(state);
+        done.map_err(NetworkError::kernel(self.what("publishing ports in")))?;
+        self.forget_ports(ports, |port| {
+            Some((targets.of(port.host_ip)?, port.container_port))
+        });
+        Ok(())
     }
 
     /// Closes the ports; those that are closed already are no error.
@@ -216,8 +224,40 @@ impl Firewall {
         let mut state = self.lock();
         let elements = self.of_ports(&state, link, ports, targets);
         let changes = state.remove(elements);
-        self.make(&mut state, &changes)
-            .map_err(NetworkError::kernel(self.what("closing ports in")))
+        let done = self.make(&mut state, &changes);
+        drop(state);
+        self.forget_ports(ports, |_| None);
+        done.map_err(NetworkError::kernel(self.what("closing ports in")))
+    }
+
+    /// Ends what is left of a container's connections whose address goes.
+    pub(crate) fn forget(&self, targets: Targets) {
+        if self.is_on() {
+            let v4 = targets.v4.map(IpAddr::V4);
+            let gone = v4.into_iter().chain(targets.v6.map(IpAddr::V6));
+            self.forgetter.forget(gone.map(Forgotten::Address));
+        }
+    }
+
+    /// Connections to the ports that do not lead where they should begin again. A TCP connection stays, as it does when a
+    /// program closes the socket at which it listened.
+    fn forget_ports(
+        &self,
+        ports: &[PublishedPort],
+        target: impl Fn(&PublishedPort) -> Option<(IpAddr, u16)>,
+    ) {
+        if !self.is_on() {
+            return;
+        }
+        let lasting = ports
+            .iter()
+            .filter(|port| port.protocol != "tcp" && port.host_port != 0);
+        self.forgetter.forget(lasting.map(|port| Forgotten::Port {
+            protocol: contents::protocol_number(&port.protocol),
+            host_ip: port.host_ip,
+            host_port: port.host_port,
+            target: target(port),
+        }));
     }
 
     /// Lets one container reach these ports of another on a network with `icc=false`.

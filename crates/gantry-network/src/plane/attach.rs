@@ -334,6 +334,7 @@ impl Plane {
             errors.extend(closed.err());
         }
         errors.extend(unlink(self, &segment).err());
+        self.firewall.forget(targets(endpoint));
         segment.free(&addresses);
         NetworkError::all(errors)
     }

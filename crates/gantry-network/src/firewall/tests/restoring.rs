@@ -166,3 +166,76 @@ fn tables_are_made_when_they_are_needed() {
         assert_eq!(nft("list ruleset"), "");
     });
 }
+
+/// An echo of UDP datagrams with a name in front.
+fn echo(sandbox: &Sandbox, name: &'static str) {
+    let socket = inside(sandbox, || UdpSocket::bind("[::]:80").unwrap());
+    std::thread::spawn(move || {
+        while let Ok((_, peer)) = socket.recv_from(&mut [0; 64]) {
+            let _ = socket.send_to(name.as_bytes(), peer);
+        }
+    });
+}
+
+#[test]
+fn a_client_of_udp_is_led_to_the_ports_new_owner_without_a_pause() {
+    on_a_host(|| {
+        let outside = outsider();
+        let one = bridge(1);
+        let firewall = Firewall::open(options(), std::slice::from_ref(&one)).unwrap();
+        let (first, second) = (container(&one, 2), container(&one, 3));
+        echo(&first.sandbox, "first");
+        echo(&second.sandbox, "second");
+        for family in [0, 1] {
+            let client = inside(&outside, || {
+                let any = ["0.0.0.0:0", "[::]:0"][family];
+                let socket = UdpSocket::bind(any).unwrap();
+                socket.connect((address(HOST[family]), 5300)).unwrap();
+                let patience = Some(Duration::from_millis(50));
+                socket.set_read_timeout(patience).unwrap();
+                socket
+            });
+            let answer = || {
+                let mut buffer = [0; 64];
+                let _ = client.send(b"x");
+                let length = client.recv(&mut buffer).unwrap_or_default();
+                String::from_utf8_lossy(&buffer[..length]).into_owned()
+            };
+            let ports = everywhere("udp", 5300);
+            // Nobody is there yet, and the client does not stop asking.
+            assert_eq!(answer(), "");
+            publish(&firewall, &first, &ports);
+            assert!(eventually(|| answer() == "first"));
+            firewall.unpublish("br1", &ports, first.targets).unwrap();
+            assert!(eventually(|| answer().is_empty()));
+            publish(&firewall, &second, &ports);
+            assert!(eventually(|| answer() == "second"));
+            firewall.forget(second.targets);
+            assert!(eventually(|| answer() == "second"));
+            firewall.unpublish("br1", &ports, second.targets).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_later_daemon_takes_the_tables_over_in_one_step() {
+    on_a_host(|| {
+        let outside = outsider();
+        let one = bridge(1);
+        let web = container(&one, 2);
+        serve(&web.sandbox, 80);
+        let first = Firewall::open(options(), std::slice::from_ref(&one)).unwrap();
+        publish(&first, &web, &everywhere("tcp", 8080));
+        drop(first);
+        let second = Firewall::new(options()).unwrap();
+        second.add_bridge(&one).unwrap();
+        for host in HOST {
+            ask_from(&outside, address(host), 8080);
+        }
+        publish(&second, &web, &everywhere("tcp", 8081));
+        refused_from(&outside, address(HOST[0]), 8081);
+        second.load_all().unwrap();
+        ask_from(&outside, address(HOST[0]), 8081);
+        refused_from(&outside, address(HOST[0]), 8080);
+    });
+}
