@@ -53,8 +53,9 @@ const SOURCE_NAT: i32 = 100;
 const BRIDGE_FILTER: i32 = -200;
 /// Before everybody's filter, which is to see the mark.
 const BEFORE_FILTER: i32 = FILTER - 5;
-/// After everybody's filter; the kernel's own step at the end has the highest number.
-const LAST: i32 = i32::MAX - 1;
+/// After everybody's filter. The kernel's own steps at the end, after which a connection is known, have the two highest
+/// numbers.
+const LAST: i32 = i32::MAX - 10;
 
 const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
 const NEW: u32 = 8;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 mod others;
 mod passing;
+mod respecting;
 mod restoring;
 
 const PATIENCE: Duration = Duration::from_secs(5);
