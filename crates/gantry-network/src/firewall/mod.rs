@@ -364,15 +364,21 @@ impl Firewall {
             return self.load(state);
         }
         let mut batch = Batch::new(&self.options.table);
-        for change in changes {
-            let (family, set) = change.slot;
-            if !state.families.contains(&family) {
-                continue;
+        for added in [false, true] {
+            // One message for each set: the kernel has room for a few hundred answers only.
+            let mut sets: BTreeMap<Slot, Vec<&Element>> = BTreeMap::new();
+            for change in changes.iter().filter(|change| change.added == added) {
+                sets.entry(change.slot).or_default().push(&change.element);
             }
-            if change.added {
-                batch.add_elements(family, set, [&change.element]);
-            } else {
-                batch.delete_element(family, set, &change.element);
+            for ((family, set), elements) in sets {
+                if !state.families.contains(&family) {
+                    continue;
+                }
+                if added {
+                    batch.add_elements(family, set, elements);
+                } else {
+                    batch.delete_elements(family, set, elements);
+                }
             }
         }
         match batch.commit(&self.netlink) {

@@ -88,6 +88,12 @@ impl Message {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
+    /// Makes the kernel answer, also when all is well.
+    pub(crate) fn ask_for_answer(&mut self) {
+        let flags = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) | libc::NLM_F_ACK as u16;
+        self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+    }
+
     /// Whether the kernel will answer this message when it succeeds.
     pub(super) fn wants_ack(&self) -> bool {
         let flags = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]);

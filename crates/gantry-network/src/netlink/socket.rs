@@ -242,8 +242,33 @@ impl Inner {
             self.sequence = self.sequence.wrapping_add(1);
             message.write_to(&mut self.buffer, self.sequence);
         }
-        self.socket.send(&self.buffer, 0)?;
+        match self.socket.send(&self.buffer, 0) {
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                self.make_room(self.buffer.len())?;
+                self.socket.send(&self.buffer, 0)?;
+            }
+            sent => drop(sent?),
+        }
         Ok(first)
+    }
+
+    /// Lets the kernel take messages of that size, whatever its usual limit.
+    fn make_room(&self, bytes: usize) -> io::Result<()> {
+        let size = i32::try_from(bytes).map_err(io::Error::other)?;
+        // SAFETY: the kernel reads exactly the size of an int from the pointer during the call.
+        let result = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_SNDBUFFORCE,
+                (&raw const size).cast(),
+                size_of::<i32>() as libc::socklen_t,
+            )
+        };
+        match result {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     fn receive(&mut self) -> io::Result<Vec<u8>> {

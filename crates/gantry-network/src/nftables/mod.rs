@@ -243,11 +243,6 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Whether nothing has been put in.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.messages.len() == 1
-    }
-
     /// Makes the table where there is none.
     pub(crate) fn add_table(&mut self, family: Family) {
         let message = request(family, libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE);
@@ -403,34 +398,45 @@ impl<'a> Batch<'a> {
         set: &str,
         elements: impl IntoIterator<Item = &'e Element>,
     ) {
-        let kind = libc::NFT_MSG_NEWSETELEM;
-        let elements: Vec<&Element> = elements.into_iter().collect();
+        let elements = elements.into_iter().cloned().collect();
+        let (kind, flags) = (libc::NFT_MSG_NEWSETELEM, libc::NLM_F_CREATE);
+        self.elements(family, kind, flags, set, elements);
+    }
+
+    /// Deletes elements; one that is missing fails the batch.
+    pub(crate) fn delete_elements<'e>(
+        &mut self,
+        family: Family,
+        set: &str,
+        elements: impl IntoIterator<Item = &'e Element>,
+    ) {
+        let elements = elements.into_iter().map(Element::without_value).collect();
+        self.elements(family, libc::NFT_MSG_DELSETELEM, 0, set, elements);
+    }
+
+    fn elements(
+        &mut self,
+        family: Family,
+        kind: i32,
+        flags: i32,
+        set: &str,
+        elements: Vec<Element>,
+    ) {
         for chunk in elements.chunks(ELEMENTS_A_MESSAGE) {
-            let message = request(family, kind, libc::NLM_F_CREATE)
+            let message = request(family, kind, flags)
                 .string(ELEMENTS_TABLE, self.table)
                 .string(ELEMENTS_SET, set)
-                .nest(ELEMENTS_LIST, |m| {
-                    chunk.iter().fold(m, |m, e| encode_element(m, e))
-                });
+                .nest(ELEMENTS_LIST, |m| chunk.iter().fold(m, encode_element));
             self.messages.push(message);
         }
     }
 
-    /// Deletes an element; one that is missing fails the batch.
-    pub(crate) fn delete_element(&mut self, family: Family, set: &str, element: &Element) {
-        let message = request(family, libc::NFT_MSG_DELSETELEM, 0)
-            .string(ELEMENTS_TABLE, self.table)
-            .string(ELEMENTS_SET, set)
-            .nest(ELEMENTS_LIST, |m| {
-                encode_element(m, &element.without_value())
-            });
-        self.messages.push(message);
-    }
-
     /// Sends the batch.
     pub(crate) fn commit(mut self, netlink: &Netlink) -> Result<(), Refusal> {
-        if self.is_empty() {
-            return Ok(());
+        match self.messages.as_mut_slice() {
+            [_] | [] => return Ok(()),
+            // One answer tells of all; those that fail answer unasked.
+            [.., last] => last.ask_for_answer(),
         }
         self.messages.push(marker(libc::NFNL_MSG_BATCH_END));
         netlink.execute(&self.messages)
@@ -466,7 +472,8 @@ fn subsystem(kind: i32) -> u16 {
 }
 
 fn request(family: Family, kind: i32, flags: i32) -> Message {
-    Message::new(subsystem(kind), flags).fixed(&family_header(family as i32))
+    let flags = libc::NLM_F_REQUEST | flags;
+    Message::with_flags(subsystem(kind), flags).fixed(&family_header(family as i32))
 }
 
 /// Begin or end of a batch for nftables.
