@@ -113,11 +113,22 @@ pub struct Info {
     pub runc_commit: Commit,
     pub init_commit: Commit,
     pub security_options: Vec<String>,
+    /// Those that the daemon was given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub default_address_pools: Vec<AddressPool>,
     pub firewall_backend: FirewallBackend,
     #[serde(rename = "CDISpecDirs")]
     pub cdi_spec_dirs: Vec<String>,
     pub containerd: ContainerdInfo,
     pub warnings: Option<Vec<String>>,
+}
+
+/// A range that networks' subnets are cut from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AddressPool {
+    pub base: String,
+    pub size: u8,
 }
 
 /// What can be named as driver.

@@ -28,6 +28,8 @@ pub struct Settings {
     pub dns: Vec<String>,
     pub dns_options: Vec<String>,
     pub dns_search: Vec<String>,
+    /// `--host-gateway-ip`: what `host-gateway` stands for in `--add-host`; none: the default bridge's addresses.
+    pub host_gateways: Vec<std::net::IpAddr>,
     /// `default-shm-size`, bytes.
     pub shm_size: i64,
     pub transfers: crate::images::TransferLimits,

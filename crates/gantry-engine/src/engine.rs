@@ -5,7 +5,7 @@ use crate::context::{Context, Settings};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::images::Images;
-use crate::networks::Networks;
+use crate::networks::{NetworkOptions, NetworkService, Networks};
 use gantry_network::endpoint::Endpoint;
 use gantry_network::plane::{BridgeConfig, Plane, PlaneOptions};
 use gantry_registry::RegistryOptions;
@@ -19,9 +19,7 @@ pub struct EngineConfig {
     pub settings: Settings,
     /// Launched before any thread, see `gantry_runtime::spawn`.
     pub spawner: Spawner,
-    /// None: no default bridge (`--bridge none`).
-    pub bridge: Option<BridgeConfig>,
-    pub plane: PlaneOptions,
+    pub networks: NetworkOptions,
     pub registry: RegistryOptions,
     pub store: StoreOptions,
 }
@@ -31,6 +29,7 @@ pub struct EngineConfig {
 pub struct Engine {
     pub containers: Arc<Containers>,
     pub images: Arc<Images>,
+    pub networks: NetworkService,
     pub events: Arc<Events>,
     pub context: Arc<Context>,
 }
@@ -41,14 +40,12 @@ impl Engine {
         let EngineConfig {
             settings,
             spawner,
-            bridge,
-            plane,
+            networks,
             registry,
             store,
         } = config;
-        let opened = crate::blocking(move || {
-            open_blocking(settings, spawner, (bridge, plane), registry, &store)
-        });
+        let opened =
+            crate::blocking(move || open_blocking(settings, spawner, networks, registry, &store));
         let (context, records) = opened.await??;
         let containers = Arc::new(Containers::new(context.clone()));
         containers.recover(records).await?;
@@ -56,6 +53,7 @@ impl Engine {
         tokio::spawn(containers.clone().forget_old_execs());
         tokio::spawn(crate::containers::links::clear(context.clone()));
         Ok(Arc::new(Self {
+            networks: NetworkService::new(context.clone(), containers.clone()),
             images: Images::new(context.clone(), containers.clone()),
             containers,
             events: context.events.clone(),
@@ -69,7 +67,7 @@ type Opened = (Arc<Context>, Vec<crate::containers::record::Record>);
 fn open_blocking(
     settings: Settings,
     spawner: Spawner,
-    network: (Option<BridgeConfig>, PlaneOptions),
+    network_options: NetworkOptions,
     registry: RegistryOptions,
     store: &StoreOptions,
 ) -> Result<Opened> {
@@ -83,8 +81,14 @@ fn open_blocking(
     let policy = crate::images::policy::Policy::open(settings.image_policy.clone())?;
     let store = Arc::new(Store::open_with(&settings.data_root, store)?);
     let (records, endpoints) = recover::read_records(&store, &settings.exec_root)?;
-    let networks = Networks::open(store.clone())?;
-    let plane = open_plane(&networks, network, &endpoints)?;
+    let host = crate::system::identity(&store)?;
+    let NetworkOptions {
+        bridge,
+        plane: plane_options,
+        ..
+    } = network_options.clone();
+    let networks = Networks::open(store.clone(), network_options, &host)?;
+    let plane = open_plane(&networks, bridge, &plane_options, &endpoints)?;
     let unified_cgroup = !std::path::Path::new("/sys/fs/cgroup/memory").exists();
     let events = Arc::new(Events::new());
     let data_root = &settings.data_root;
@@ -111,25 +115,19 @@ fn open_blocking(
 /// Brings all networks up. The default bridge has to be there; what is wrong with others is their users' to see.
 fn open_plane(
     networks: &Networks,
-    (bridge, options): (Option<BridgeConfig>, PlaneOptions),
+    bridge: Option<BridgeConfig>,
+    options: &PlaneOptions,
     endpoints: &[Endpoint],
 ) -> Result<Plane> {
     let before = networks.bridge()?;
     let not_up = |e| Error::caused("cannot bring the default bridge up", e);
-    let bridge = bridge
-        .map(|config| {
-            let before = before.network.as_ref();
-            gantry_network::plane::default_bridge(&config, &options, &networks.bridge()?.id, before)
-                .map_err(not_up)
-        })
-        .transpose()?;
-    networks.set_bridge(bridge)?;
+    networks.set_bridge(bridge.as_ref(), options)?;
     let all: Vec<_> = networks
         .all()
         .iter()
         .filter_map(|record| record.network.clone())
         .collect();
-    let (plane, fallen) = Plane::open(&options, &all, endpoints)
+    let (plane, fallen) = Plane::open(options, &all, endpoints)
         .map_err(|e| Error::caused("cannot bring the networks up", e))?;
     for (id, error) in fallen {
         if id == before.id {

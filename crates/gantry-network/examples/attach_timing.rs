@@ -6,7 +6,10 @@
 #![expect(clippy::unwrap_used, reason = "a measurement that fails should stop")]
 
 use gantry_network::endpoint::{Endpoint, EndpointRequest, Families, PortRequest};
-use gantry_network::plane::{BridgeConfig, FirewallOptions, Plane, PlaneOptions, default_bridge};
+use gantry_network::plane::{
+    BridgeConfig, FirewallOptions, Neighbours, Plane, PlaneOptions, default_bridge,
+};
+use gantry_network::pools::Pools;
 use gantry_network::sandbox::Sandbox;
 use rustix::thread::UnshareFlags;
 use std::time::{Duration, Instant};
@@ -61,7 +64,14 @@ fn main() {
     };
     let mut up = Samples::new("bridge up");
     let bridge = up.time(|| {
-        let network = default_bridge(&BridgeConfig::default(), &options, NETWORK, None).unwrap();
+        let pools = Pools::new(&[], "timing");
+        let neighbours = Neighbours {
+            before: None,
+            pools: &pools,
+            others: &[],
+        };
+        let config = BridgeConfig::default();
+        let network = default_bridge(&config, &options, NETWORK, &neighbours).unwrap();
         Plane::open(&options, &[network], &[]).unwrap().0
     });
     println!(

@@ -62,6 +62,10 @@ impl Host {
             }
         }
         host.near.extend(name_servers(&resolver_file()));
+        // A link that is down has addresses and no routes.
+        let addresses = Netlink::route().ok().and_then(|n| link::addresses(&n).ok());
+        let nets = addresses.into_iter().flatten().map(|(_, net)| net.trunc());
+        host.near.extend(nets);
         host
     }
 }

@@ -330,30 +330,6 @@ fn default_route(kind: u16, flags: i32, index: u32, family: i32) -> Message {
         .number(libc::RTA_OIF, index)
 }
 
-/// The routes of the namespace's main table, of both families (default routes left out), with the index of their link
-/// (0: none).
-pub(crate) fn routes(netlink: &Netlink) -> Result<Vec<(u32, IpNet)>, Refusal> {
-    let list = netlink.dump(&dump(libc::RTM_GETROUTE).fixed(&[0; 12]))?;
-    Ok(list.iter().filter_map(|p| parse_route(p)).collect())
-}
-
-fn parse_route(payload: &[u8]) -> Option<(u32, IpNet)> {
-    let prefix = *payload.get(1)?;
-    if *payload.get(4)? != libc::RT_TABLE_MAIN {
-        return None;
-    }
-    let mut index = 0;
-    let mut destination = None;
-    for (kind, value) in attributes(payload.get(12..)?) {
-        match kind {
-            libc::RTA_OIF => index = u32_of(value),
-            libc::RTA_DST => destination = address_of(value),
-            _ => {}
-        }
-    }
-    Some((index, IpNet::new(destination?, prefix).ok()?))
-}
-
 /// A link on top of a link of the host, born in a namespace, down.
 #[derive(Debug)]
 pub(crate) struct Stacked<'a> {

@@ -43,6 +43,18 @@ pub fn parse_int(text: &str) -> Result<i64, String> {
     integer(text).map_err(|error| format!("strconv.ParseInt: parsing {}: {error}", quote(text)))
 }
 
+/// `strconv.ParseBool`, with its whole message.
+pub fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => Err(format!(
+            "strconv.ParseBool: parsing {}: invalid syntax",
+            quote(text)
+        )),
+    }
+}
+
 /// Go's `%q` of a text.
 pub fn quote(text: &str) -> String {
     use std::fmt::Write;

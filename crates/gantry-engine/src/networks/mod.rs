@@ -1,21 +1,33 @@
 //! Networks: the records that say which there are. What has a record is there, or is made again by the next daemon.
 
+mod create;
+mod ipam;
 pub(crate) mod names;
+mod options;
+mod predefined;
 pub mod record;
 pub(crate) mod served;
+mod service;
 
 #[cfg(test)]
 mod tests;
 
+use crate::context::Context;
 use crate::error::{Error, Result};
+use gantry_api::container::Map;
 use gantry_network::network::Network;
+use gantry_network::plane::{BridgeConfig, PlaneOptions};
+use gantry_network::pools::{Pool, Pools};
 use gantry_store::Store;
 pub use record::NetworkRecord;
+pub use service::{ListOptions, NetworkService};
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The kind of records in the database.
 const KIND: &str = "network";
+/// Drivers that are known, whether or not the kernel has what they need.
+pub(crate) const DRIVERS: [&str; 5] = ["bridge", "host", "ipvlan", "macvlan", "null"];
 /// The engine's own networks and their drivers.
 const PREDEFINED: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "null")];
 
@@ -29,16 +41,52 @@ pub(crate) fn missing(text: &str) -> Error {
     Error::not_found(format!("network {text} not found"))
 }
 
+/// Makes a network in the kernel.
+fn plug(context: &Context, network: &Network) -> Result<()> {
+    let name = &network.name;
+    context
+        .plane
+        .add(network)
+        .map_err(|e| Error::caused(&format!("cannot make network {name}"), e))
+}
+
+/// Takes a network out of the kernel.
+fn unplug(context: &Context, id: &str) -> Result<()> {
+    let done = context.plane.remove(id);
+    done.map_err(|e| Error::caused("error while removing network", e))
+}
+
+/// The daemon's settings about networks.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkOptions {
+    /// None: no default bridge (`--bridge none`).
+    pub bridge: Option<BridgeConfig>,
+    pub plane: PlaneOptions,
+    /// `--default-address-pool`; none: Docker's.
+    pub pools: Vec<Pool>,
+    /// `--default-network-opt`: options for each driver.
+    pub defaults: BTreeMap<String, Map>,
+}
+
 /// All networks on record.
 #[derive(Debug)]
 pub struct Networks {
     store: Arc<Store>,
+    /// Where subnets come from.
+    pools: Pools,
+    /// `--default-address-pool`
+    pub(crate) given_pools: Vec<Pool>,
+    /// `--default-network-opt`: for each driver.
+    default_options: BTreeMap<String, Map>,
+    /// Held by who makes or removes a network: names and subnets are given once.
+    changing: Mutex<()>,
     all: RwLock<BTreeMap<String, Arc<NetworkRecord>>>,
 }
 
 impl Networks {
-    /// Reads the records, and makes those of the engine's own networks where they are missing.
-    pub(crate) fn open(store: Arc<Store>) -> Result<Self> {
+    /// Reads the records, and makes those of the engine's own networks where they are missing. `host` is the engine's
+    /// identity.
+    pub(crate) fn open(store: Arc<Store>, options: NetworkOptions, host: &str) -> Result<Self> {
         let mut all = BTreeMap::new();
         // Earlier versions wrote the default bridge's name and no more.
         let mut bare = None;
@@ -55,6 +103,10 @@ impl Networks {
         }
         let networks = Self {
             store,
+            pools: Pools::new(&options.pools, host),
+            given_pools: options.pools,
+            default_options: options.defaults,
+            changing: Mutex::default(),
             all: RwLock::new(all),
         };
         for (name, driver) in PREDEFINED {
@@ -65,6 +117,10 @@ impl Networks {
             }
         }
         Ok(networks)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<NetworkRecord>>> {
@@ -128,16 +184,9 @@ impl Networks {
     }
 
     /// Takes a record away; fine when there is none.
-    pub fn delete(&self, id: &str) -> Result<()> {
+    pub(crate) fn delete(&self, id: &str) -> Result<()> {
         self.store.database.delete(KIND, id)?;
         self.write().remove(id);
         Ok(())
-    }
-
-    /// Says what the default bridge is this time: the daemon's flags decide at each start.
-    pub(crate) fn set_bridge(&self, network: Option<Network>) -> Result<()> {
-        let mut record = (*self.bridge()?).clone();
-        record.network = network;
-        self.insert(record)
     }
 }

@@ -114,7 +114,7 @@ impl NetworkRecord {
         }
     }
 
-    fn asked_subnets(&self, v6: bool) -> impl Iterator<Item = &IpamConfig> {
+    pub(super) fn asked_subnets(&self, v6: bool) -> impl Iterator<Item = &IpamConfig> {
         let all = self.ipam.config.iter().flatten();
         all.filter(move |config| !config.subnet.is_empty() && config.subnet.contains(':') == v6)
     }

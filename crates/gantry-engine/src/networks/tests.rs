@@ -2,7 +2,7 @@ use super::*;
 
 fn open(dir: &std::path::Path) -> Networks {
     let store = Arc::new(Store::open(dir).unwrap());
-    Networks::open(store).unwrap()
+    Networks::open(store, NetworkOptions::default(), "host").unwrap()
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn the_bridge_of_an_earlier_version_keeps_its_id() {
     let store = Arc::new(Store::open(dir.path()).unwrap());
     let bare = "{\"name\":\"bridge\"}";
     store.database.put(KIND, "abc", bare).unwrap();
-    let networks = Networks::open(store).unwrap();
+    let networks = Networks::open(store, NetworkOptions::default(), "host").unwrap();
     assert_eq!(networks.bridge().unwrap().id, "abc");
     assert_ne!(networks.find("host").unwrap().id, "abc");
 }

@@ -8,11 +8,12 @@ use crate::error::Result;
 use crate::{Engine, blocking, images};
 use gantry_api::container::Map;
 use gantry_api::system::{
-    Commit, Component, ContainerdInfo, DiskUsage, FirewallBackend, IndexConfig, Info, PlatformName,
-    PluginNames, RegistryConfig, Runtime, Swarm, Version,
+    AddressPool, Commit, Component, ContainerdInfo, DiskUsage, FirewallBackend, IndexConfig, Info,
+    PlatformName, PluginNames, RegistryConfig, Runtime, Swarm, Version,
 };
 use gantry_api::version;
 use gantry_registry::{Insecure, RegistryOptions};
+use gantry_store::Store;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -126,41 +127,29 @@ impl Engine {
         ] = counts;
         info.containers = counts.iter().sum();
         info.images = context.store.images.all()?.len() as i64;
-        info.id = self.identity()?;
+        info.id = identity(&context.store)?;
         info.driver = context.store.snapshots.name().to_owned();
         info.n_events_listener = self.events.listeners() as i64;
         info.docker_root_dir = context.settings.data_root.display().to_string();
         info.plugins = PluginNames {
             volume: vec!["local".to_owned()],
-            network: ["bridge", "host", "null"].map(str::to_owned).to_vec(),
+            network: crate::networks::DRIVERS.map(str::to_owned).to_vec(),
             authorization: None,
             log: crate::logs::DRIVERS.map(str::to_owned).to_vec(),
         };
+        let pools = context.networks.given_pools.iter();
+        info.default_address_pools = pools
+            .map(|pool| AddressPool {
+                base: pool.base.to_string(),
+                size: pool.size,
+            })
+            .collect();
         info.logging_driver.clone_from(&context.settings.log_driver);
         info.runtimes = runtimes(&context.settings.program.display().to_string());
         "runc".clone_into(&mut info.default_runtime);
         describe_engine(&mut info);
         describe_registries(&mut info, &context.registry.options());
         Ok(info)
-    }
-
-    /// This engine's identity: made once for a data root.
-    fn identity(&self) -> Result<String> {
-        let database = &self.context.store.database;
-        if let Some((id, _)) = database.all("engine")?.into_iter().next() {
-            return Ok(id);
-        }
-        let hex = crate::containers::create::random_id();
-        let id = [
-            &hex[..8],
-            &hex[8..12],
-            &hex[12..16],
-            &hex[16..20],
-            &hex[20..32],
-        ]
-        .join("-");
-        database.put("engine", &id, "{}")?;
-        Ok(id)
     }
 
     /// What images, containers, volumes and build caches take on the disk.
@@ -261,6 +250,25 @@ fn describe_registries(info: &mut Info, options: &RegistryOptions) {
 }
 
 /// The parts that are the same on every machine.
+/// This engine's identity: made once for a data root.
+pub(crate) fn identity(store: &Store) -> Result<String> {
+    let database = &store.database;
+    if let Some((id, _)) = database.all("engine")?.into_iter().next() {
+        return Ok(id);
+    }
+    let hex = crate::containers::create::random_id();
+    let id = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..32],
+    ]
+    .join("-");
+    database.put("engine", &id, "{}")?;
+    Ok(id)
+}
+
 fn describe_engine(info: &mut Info) {
     let ours = || Commit {
         id: format!("gantry {}", version::GANTRY),

@@ -25,7 +25,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 pub use crate::error::NetworkError;
 pub use crate::firewall::FirewallOptions;
-pub use default::{BridgeConfig, default_bridge};
+pub use default::{BridgeConfig, Neighbours, default_bridge};
 
 /// How the plane is opened.
 #[derive(Debug, Clone, Default)]
@@ -263,17 +263,5 @@ pub fn addresses_of(name: &str) -> Result<Vec<IpNet>, NetworkError> {
     Ok(mine
         .map(|(_, net)| net)
         .filter(|net| !bridge::is_link_local(*net))
-        .collect())
-}
-
-/// What the host's addresses and routes take of the address space: no network is made there unasked.
-pub fn subnets_of_host() -> Result<Vec<IpNet>, NetworkError> {
-    let netlink = Netlink::route().map_err(NetworkError::kernel("opening a netlink socket"))?;
-    let mut taken = link::addresses(&netlink).map_err(NetworkError::kernel("listing addresses"))?;
-    taken.extend(link::routes(&netlink).map_err(NetworkError::kernel("listing routes"))?);
-    let nets = taken.into_iter().map(|(_, net)| net.trunc());
-    // A default route, also one made of two halves, overlaps everything and says nothing.
-    Ok(nets
-        .filter(|net| net.prefix_len() > 1 && !bridge::is_link_local(*net))
         .collect())
 }

@@ -1,5 +1,6 @@
 //! The daemon's flags, spelled as dockerd's; the help text is the doc comment.
 
+use super::networks::NetworkFlags;
 use std::path::PathBuf;
 
 /// A container engine: serves the Docker Engine API and runs containers
@@ -21,21 +22,6 @@ pub(crate) struct Flags {
     /// Configuration file (default: /etc/gantry/daemon.json, where it exists)
     #[arg(long, value_name = "FILE")]
     pub(crate) config_file: Option<PathBuf>,
-    /// Address and prefix of the default bridge, such as 172.17.0.1/16
-    #[arg(long, value_name = "CIDR")]
-    pub(crate) bip: Option<String>,
-    /// Attach containers to this existing bridge; "none": no default network
-    #[arg(short = 'b', long, value_name = "BRIDGE")]
-    pub(crate) bridge: Option<String>,
-    /// Name of the default bridge that is made (default: docker0, or gantry0 where that is someone else's)
-    #[arg(long, value_name = "NAME")]
-    pub(crate) default_bridge_name: Option<String>,
-    /// Name of the daemon's nftables table (default: gantry)
-    #[arg(long, value_name = "NAME")]
-    pub(crate) nft_table: Option<String>,
-    /// MTU of the default bridge
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) mtu: Option<u32>,
     /// Parent of the containers' cgroups (default: /gantry)
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<String>,
@@ -69,6 +55,8 @@ pub(crate) struct Flags {
     /// Search domains of containers (repeatable)
     #[arg(long, value_name = "DOMAIN")]
     pub(crate) dns_search: Vec<String>,
+    #[command(flatten)]
+    pub(crate) networks: NetworkFlags,
     #[command(flatten)]
     pub(crate) registries: RegistryFlags,
     /// Storage driver to use: overlay2, btrfs or vfs (default: what works best here)

@@ -3,6 +3,7 @@
 //! A stop (SIGTERM, SIGINT) ends the daemon, not the containers: their shims go on, and the next daemon takes them up.
 
 mod flags;
+mod networks;
 mod registries;
 mod run;
 mod settings;

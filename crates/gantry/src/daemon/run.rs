@@ -5,7 +5,6 @@ use super::settings::Settings;
 use anyhow::{Context, Result, bail};
 use gantry_engine::context::Settings as EngineSettings;
 use gantry_engine::{Engine, EngineConfig};
-use gantry_network::plane::{BridgeConfig, FirewallOptions, PlaneOptions};
 use gantry_runtime::spawn::{Spawner, SpawnerOptions};
 use gantry_server::{Listener, TlsOptions};
 use std::io::Write;
@@ -66,8 +65,7 @@ async fn serve(
     let engine = Engine::open(EngineConfig {
         settings: engine_settings(&settings, program),
         spawner,
-        bridge: bridge_config(&settings)?,
-        plane: plane_options(&settings),
+        networks: settings.networks.options.clone(),
         store: store_options(&settings),
         registry: settings.registries.options.clone(),
     })
@@ -115,39 +113,11 @@ fn engine_settings(settings: &Settings, program: PathBuf) -> EngineSettings {
         dns: settings.dns.clone(),
         dns_options: settings.dns_opts.clone(),
         dns_search: settings.dns_search.clone(),
+        host_gateways: settings.networks.host_gateways.clone(),
         shm_size: settings.shm_size,
         transfers: settings.registries.transfers,
         image_policy: settings.image_policy.clone(),
         trace_starts: settings.trace_starts,
-    }
-}
-
-fn bridge_config(settings: &Settings) -> Result<Option<BridgeConfig>> {
-    if settings.bridge.as_deref() == Some("none") {
-        return Ok(None);
-    }
-    let bip = settings.bip.as_deref().map(|text| {
-        text.parse()
-            .with_context(|| format!("--bip {text}: ADDRESS/PREFIX is expected"))
-    });
-    Ok(Some(BridgeConfig {
-        existing: settings.bridge.clone().filter(|b| !b.is_empty()),
-        name: settings.default_bridge_name.clone(),
-        bip: bip.transpose()?,
-        mtu: settings.mtu,
-    }))
-}
-
-fn plane_options(settings: &Settings) -> PlaneOptions {
-    PlaneOptions {
-        firewall: FirewallOptions {
-            table: settings.nft_table.clone(),
-            v4: true,
-            v6: true,
-            respect_host_firewall: false,
-            allow_direct_routing: false,
-        },
-        forwarding: true,
     }
 }
 

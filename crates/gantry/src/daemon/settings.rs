@@ -2,6 +2,7 @@
 //! has it.
 
 use super::flags::Flags;
+use super::networks::{NetworkFile, Networks};
 use super::registries::{self, Registries};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -10,15 +11,14 @@ use std::path::{Path, PathBuf};
 
 /// daemon.json, Docker's keys.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", default)]
 struct File {
     hosts: Vec<String>,
     data_root: Option<PathBuf>,
     exec_root: Option<PathBuf>,
     pidfile: Option<PathBuf>,
-    bip: Option<String>,
-    bridge: Option<String>,
-    mtu: Option<u32>,
+    #[serde(flatten)]
+    networks: NetworkFile,
     cgroup_parent: Option<String>,
     log_level: Option<String>,
     log_format: Option<String>,
@@ -53,6 +53,9 @@ struct File {
     tlskey: Option<PathBuf>,
     /// How Gantry always works; `true` is accepted.
     live_restore: Option<bool>,
+    /// Keys that are none of these.
+    #[serde(flatten)]
+    unknown: BTreeMap<String, serde_json::Value>,
 }
 
 /// The resolved settings.
@@ -62,11 +65,7 @@ pub(crate) struct Settings {
     pub(crate) data_root: PathBuf,
     pub(crate) exec_root: PathBuf,
     pub(crate) pidfile: PathBuf,
-    pub(crate) bip: Option<String>,
-    pub(crate) bridge: Option<String>,
-    pub(crate) default_bridge_name: Option<String>,
-    pub(crate) nft_table: String,
-    pub(crate) mtu: u32,
+    pub(crate) networks: Networks,
     pub(crate) cgroup_parent: String,
     pub(crate) log_level: String,
     pub(crate) log_json: bool,
@@ -132,6 +131,13 @@ impl Settings {
     }
 
     fn merge(flags: Flags, file: File) -> Result<Self> {
+        if !file.unknown.is_empty() {
+            let keys: Vec<&str> = file.unknown.keys().map(String::as_str).collect();
+            bail!(
+                "unable to configure the Docker daemon with file: the following directives don't match any configuration option: {}",
+                keys.join(", ")
+            );
+        }
         let log_opts = pairs(&flags.log_opts)?;
         if !log_opts.is_empty() && !file.log_opts.is_empty() {
             one("log-opts", Some(()), Some(()))?;
@@ -192,11 +198,7 @@ impl Settings {
             pidfile: one("pidfile", flags.pidfile, file.pidfile)?
                 .unwrap_or_else(|| exec_root.join("gantry.pid")),
             exec_root,
-            bip: one("bip", flags.bip, file.bip)?,
-            bridge: one("bridge", flags.bridge, file.bridge)?,
-            default_bridge_name: flags.default_bridge_name,
-            nft_table: flags.nft_table.unwrap_or_else(|| "gantry".into()),
-            mtu: one("mtu", flags.mtu, file.mtu)?.unwrap_or(0),
+            networks: Networks::merge(flags.networks, file.networks)?,
             cgroup_parent: one("cgroup-parent", flags.cgroup_parent, file.cgroup_parent)?
                 .unwrap_or_else(|| "/gantry".into()),
             log_level: if debug {
@@ -301,12 +303,15 @@ mod tests {
             error.ends_with("specified both as a flag and in the configuration file: mtu"),
             "{error}"
         );
-        assert_eq!(merged(&[], r#"{"mtu":1300}"#).unwrap().mtu, 1300);
+        let settings = merged(&[], r#"{"mtu":1300}"#).unwrap();
+        assert_eq!(settings.networks.options.bridge.unwrap().mtu, 1300);
     }
 
     #[test]
     fn an_unknown_key_is_refused_and_defaults_stand() {
-        assert!(merged(&[], r#"{"nonsense":1}"#).is_err());
+        let error = merged(&[], r#"{"nonsense":1,"bip":"10.1.0.1/16"}"#).unwrap_err();
+        let words = "directives don't match any configuration option: nonsense";
+        assert!(error.to_string().ends_with(words), "{error}");
         let settings = merged(&["--exec-root", "/x"], "{}").unwrap();
         assert_eq!(settings.hosts, ["unix:///x/gantry.sock"]);
         assert_eq!(settings.pidfile, Path::new("/x/gantry.pid"));

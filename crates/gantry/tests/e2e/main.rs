@@ -24,6 +24,7 @@ mod logs;
 mod many;
 mod mount_changes;
 mod network;
+mod networks_api;
 mod platforms;
 mod policy;
 mod processes;

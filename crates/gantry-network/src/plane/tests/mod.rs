@@ -4,6 +4,7 @@ use super::default::{BridgeConfig, default_bridge};
 use super::*;
 use crate::endpoint::{EndpointRequest, Families};
 use crate::link::VethPair;
+use crate::pools::Pools;
 use crate::sandbox::Sandbox;
 use ipnet::Ipv4Net;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
@@ -89,7 +90,12 @@ impl Bridge {
         in_use: &[Endpoint],
     ) -> Result<Self, NetworkError> {
         let options = options(table);
-        let network = default_bridge(config, &options, "net", before)?;
+        let neighbours = Neighbours {
+            before,
+            pools: &Pools::new(&[], "host"),
+            others: &[],
+        };
+        let network = default_bridge(config, &options, "net", &neighbours)?;
         let networks = std::slice::from_ref(&network);
         let (plane, mut fallen) = Plane::open(&options, networks, in_use)?;
         match fallen.pop() {

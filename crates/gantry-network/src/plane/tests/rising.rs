@@ -75,6 +75,11 @@ fn used_subnets_are_avoided() {
     on_a_host(|| {
         ip("route add blackhole 172.16.0.0/12");
         ip("route add blackhole 192.168.0.0/16");
+        // Docker's pools are used up; there are more.
+        let bridge = bridge(config());
+        assert_eq!(bridge.subnet().to_string(), "10.0.0.0/24");
+        bridge.remove().unwrap();
+        ip("route add blackhole 10.0.0.0/8");
         let error = Bridge::up(&config(), &[]).err().unwrap();
         assert!(error.to_string().contains("address pools"), "{error}");
     });
