@@ -1,5 +1,5 @@
 //! Bridges: made, adopted, given their addresses, removed.
-use super::{Plane, find};
+use super::{Plane, find, forwarding};
 use crate::error::NetworkError;
 use crate::link::{self, Link, Mac};
 use crate::netlink::Netlink;
@@ -7,7 +7,6 @@ use crate::network::{Bridge, GatewayMode, Network, Subnet};
 use ipnet::{IpNet, Ipv6Net};
 use std::hash::{BuildHasher, RandomState};
 use std::net::Ipv6Addr;
-use std::path::Path;
 
 const DEFAULT_MTU: u32 = 1500;
 /// The bridge's own address on every network of IPv6, as Docker has it.
@@ -46,6 +45,9 @@ impl Plane {
             wanted.push(IpNet::V6(LINK_LOCAL));
         }
         allow_ipv6(&link.name, network)?;
+        if has_v6(network) {
+            forwarding::ignore_advertisements(&link.name)?;
+        }
         self.settle_addresses(&link, &wanted)?;
         self.bring_up(&link)?;
         Ok(link)
@@ -178,31 +180,6 @@ fn has_v6(network: &Network) -> bool {
         .subnets
         .iter()
         .any(|s| matches!(s.net, IpNet::V6(_)))
-}
-
-/// Makes the host forward packets of the families; a host that does already is left as it is.
-// COMPAT: Docker, when it switches forwarding on, also sets the policy of iptables' FORWARD chain to drop. Chains that
-// are not ours are not touched, and our own guards the way into our bridges only.
-pub(super) fn forward(network: &Network) -> Result<(), NetworkError> {
-    for subnet in &network.subnets {
-        let path = match subnet.net {
-            IpNet::V4(_) => "/proc/sys/net/ipv4/ip_forward",
-            IpNet::V6(_) => "/proc/sys/net/ipv6/conf/all/forwarding",
-        };
-        let current = std::fs::read_to_string(path)
-            .map_err(NetworkError::kernel(format!("reading {path}")))?;
-        if current.trim() != "0" {
-            continue;
-        }
-        std::fs::write(Path::new(path), "1")
-            .map_err(NetworkError::kernel(format!("writing 1 to {path}")))?;
-        tracing::info!(
-            network = network.name,
-            path,
-            "the host forwards packets from now on"
-        );
-    }
-    Ok(())
 }
 
 /// A port of the bridge with a name as we give them.

@@ -3,6 +3,7 @@
 mod attach;
 mod bridge;
 mod default;
+mod forwarding;
 mod mac;
 mod parent;
 mod raise;

@@ -1,6 +1,6 @@
 //! Bringing networks up, for the first time or again, and taking them down.
 use super::segment::Segment;
-use super::{Fallen, Plane, PlaneOptions, bridge, targets};
+use super::{Fallen, Plane, PlaneOptions, bridge, forwarding, targets};
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::firewall::{BridgeRules, Firewall};
@@ -99,7 +99,7 @@ impl Plane {
             return Ok(());
         };
         if self.forwarding && !network.internal {
-            bridge::forward(network)?;
+            forwarding::forward(network)?;
         }
         self.firewall.add_bridge(&rules)
     }

@@ -26,7 +26,7 @@ const OUTSIDER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// Runs `test` on a thread in a new network namespace with `lo` up: the host.
-fn on_a_host(test: impl FnOnce() + Send) {
+pub(super) fn on_a_host(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let host = scope.spawn(|| {
             // SAFETY: the thread changes nothing but its own network namespace.
@@ -271,7 +271,7 @@ fn ping(address: Ipv4Addr) -> bool {
 }
 
 /// Runs the `ip` program where the caller is.
-fn ip(arguments: &str) -> String {
+pub(super) fn ip(arguments: &str) -> String {
     let output = std::process::Command::new("ip")
         .args(arguments.split(' '))
         .output()
