@@ -131,8 +131,8 @@ fn addresses(request: &PortRequest, placement: &Placement) -> Vec<IpAddr> {
         Some(address) => vec![address],
         None => any.to_vec(),
     };
-    // An address of one family cannot be led to one of the other. With Docker, such a port is without effect, too, unless
-    // its proxy carries it.
+    // An address of one family cannot be led to one of the other.
+    // COMPAT: Docker's userland proxy carries it; without the proxy such a port is without effect there, too.
     addresses.retain(|address| placement.targets.of(*address).is_some());
     if addresses.is_empty() && request.host_ip.is_some() {
         tracing::warn!(

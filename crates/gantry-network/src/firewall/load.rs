@@ -32,6 +32,15 @@ impl Firewall {
         state.families = state.families_wanted(&self.options);
         for _ in 0..ATTEMPTS {
             match self.fill(state, false) {
+                Err(refusal) if self.lacks_bridge_family(state, &refusal) => {
+                    tracing::warn!(
+                        "this kernel has no nftables for bridges: containers of networks without icc are kept apart only \
+                         where br_netfilter is loaded"
+                    );
+                    state.without_bridge_family = true;
+                    state.families.remove(&Family::Bridge);
+                    continue;
+                }
                 // Something of ours is there that cannot be changed into what it should be.
                 Err(refusal) if cannot_be_changed(&refusal) => self.fill(state, true)?,
                 done => done?,
@@ -42,6 +51,21 @@ impl Firewall {
             }
         }
         Err(std::io::Error::from_raw_os_error(libc::EAGAIN).into())
+    }
+
+    fn lacks_bridge_family(&self, state: &State, refusal: &Refusal) -> bool {
+        let is_wanted = state.families.contains(&Family::Bridge);
+        let refused = [libc::EOPNOTSUPP, libc::EAFNOSUPPORT];
+        is_wanted && refused.iter().any(|errno| refusal.is(*errno)) && !self.can(Family::Bridge)
+    }
+
+    /// Whether the kernel takes tables of the family.
+    fn can(&self, family: Family) -> bool {
+        let name = format!("{}-probe", self.options.table);
+        let mut batch = Batch::new(&name);
+        batch.add_table(family);
+        batch.delete_table(family);
+        batch.commit(&self.netlink).is_ok()
     }
 
     /// Whether nobody, not even we, has changed any rules since we looked last.

@@ -129,6 +129,10 @@ struct State {
     families: BTreeSet<Family>,
     seen: Seen,
     is_loaded: bool,
+    /// The kernel has no tables of the family `bridge`.
+    without_bridge_family: bool,
+    /// Chains of others that could not be changed.
+    warned_of: BTreeSet<String>,
 }
 
 impl Firewall {
@@ -163,7 +167,7 @@ impl Firewall {
     pub(crate) fn load_all(&self) -> Result<(), NetworkError> {
         let mut state = self.lock();
         self.load(&mut state)
-            .and_then(|()| self.open_others(&state))
+            .and_then(|()| self.open_others(&mut state))
             .map_err(NetworkError::kernel(self.what("loading")))?;
         state.is_loaded = true;
         Ok(())
@@ -458,7 +462,8 @@ impl State {
         if options.v6 && self.bridges.values().any(has_v6) {
             families.insert(Family::V6);
         }
-        if (options.v4 || options.v6) && bridges.any(|rules| !rules.icc) {
+        let has_tables = (options.v4 || options.v6) && !self.without_bridge_family;
+        if has_tables && bridges.any(|rules| !rules.icc) {
             families.insert(Family::Bridge);
         }
         families

@@ -17,7 +17,7 @@ const MARK_MATCH: (&str, u32) = ("mark", 1);
 impl Firewall {
     /// Puts our rule into chains that need it; whether one was missing. A chain that cannot be changed is told of in the
     /// log, and is no error.
-    pub(super) fn open_others(&self, state: &State) -> Result<bool, Refusal> {
+    pub(super) fn open_others(&self, state: &mut State) -> Result<bool, Refusal> {
         let mut opened = false;
         for chain in self.others()? {
             let Some(family) = chain.family else {
@@ -43,7 +43,14 @@ impl Firewall {
                     opened = true;
                 }
                 Err(refusal) => {
-                    tracing::warn!(table = chain.table, chain = chain.name, error = %refusal.error, "packets of containers may be dropped there: accept those with mark {PASSED:#x}/{PASSED:#x}");
+                    let name = format!("{} {}", chain.table, chain.name);
+                    if state.warned_of.insert(name.clone()) {
+                        tracing::warn!(
+                            chain = name,
+                            error = %refusal.error,
+                            "packets of containers may be dropped there: accept those with mark {PASSED:#x}/{PASSED:#x}"
+                        );
+                    }
                 }
             }
         }

@@ -282,6 +282,7 @@ fn port_of_any() -> Vec<Expression> {
 
 fn published_from_elsewhere(family: Family, respect: bool) -> Vec<Expression> {
     let mut condition = is_loopback(Field::DestinationAddress(family), family, false);
+    // COMPAT: Docker leaves these to its userland proxy.
     if family == Family::V6 {
         condition.extend(source_is_link_local(false));
     }
@@ -343,22 +344,28 @@ fn admit(family: Family) -> Vec<Vec<Expression>> {
 /// Published ports at ::1 say at once that they cannot be reached, so that who means `localhost` tries 127.0.0.1.
 fn refuse_loopback() -> Vec<Vec<Expression>> {
     let family = Family::V6;
-    let published = |end: Vec<Expression>| {
+    let published = |key: Vec<Expression>, map, end: Vec<Expression>| {
         rule([
             is_loopback(Field::DestinationAddress(family), family, true),
-            port_of_any(),
-            vec![Expression::Map {
-                at: 0,
-                map: PORTS,
-                to: 8,
-            }],
+            key,
+            vec![Expression::Map { at: 0, map, to: 8 }],
             end,
         ])
     };
-    let tcp = vec![load(Field::Protocol, 0), equals([libc::IPPROTO_TCP as u8])];
+    let reset = || {
+        vec![
+            load(Field::Protocol, 0),
+            equals([libc::IPPROTO_TCP as u8]),
+            Expression::Reset,
+        ]
+    };
+    let unreachable = || vec![Expression::Unreachable];
+    let of_address = || port_of_address(family);
     vec![
-        published([tcp, vec![Expression::Reset]].concat()),
-        published(vec![Expression::Unreachable]),
+        published(port_of_any(), PORTS, reset()),
+        published(port_of_any(), PORTS, unreachable()),
+        published(of_address(), PORTS_OF_ADDRESS, reset()),
+        published(of_address(), PORTS_OF_ADDRESS, unreachable()),
     ]
 }
 

@@ -15,6 +15,8 @@ const QUIET: Duration = Duration::from_millis(50);
 /// ... or have not for that long.
 const PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
+/// After that many the next change is waited for.
+const ATTEMPTS: usize = 10;
 
 /// A thread that watches, until this is dropped.
 #[derive(Debug)]
@@ -65,7 +67,10 @@ impl Firewall {
                     Some(Woken::Event) => drop(events.authors()),
                 }
             }
-            while let Err(error) = self.reconcile_after_others() {
+            for _ in 0..ATTEMPTS {
+                let Err(error) = self.reconcile_after_others() else {
+                    break;
+                };
                 tracing::warn!(%error, "restoring the firewall");
                 if wait(events, stopped, Some(PAUSE_AFTER_ERROR)).is_none() {
                     return;

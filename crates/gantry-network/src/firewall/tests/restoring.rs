@@ -82,6 +82,13 @@ fn the_users_chain_sees_forwarded_packets_first() {
         nft("add rule ip gantry-test user ip saddr 198.51.100.2 tcp dport 80 drop");
         refused_from(&outside, host, 8080);
         ask_from(&outside, address(HOST[1]), 8080);
+        nft("flush chain ip gantry-test user");
+        ask_from(&outside, host, 8080);
+        // As docs/networks.md has it.
+        nft(
+            "add rule ip gantry-test user meta l4proto tcp ct original proto-dst 8080 ip saddr 198.51.100.0/24 drop",
+        );
+        refused_from(&outside, host, 8080);
     });
 }
 
@@ -237,5 +244,36 @@ fn a_later_daemon_takes_the_tables_over_in_one_step() {
         second.load_all().unwrap();
         ask_from(&outside, address(HOST[0]), 8081);
         refused_from(&outside, address(HOST[0]), 8080);
+    });
+}
+
+#[test]
+fn a_connection_outlives_its_port_and_new_ones_are_refused() {
+    on_a_host(|| {
+        let outside = outsider();
+        let one = bridge(1);
+        let firewall = Firewall::open(options(), std::slice::from_ref(&one)).unwrap();
+        let web = container(&one, 2);
+        let listener = inside(&web.sandbox, || TcpListener::bind("[::]:80").unwrap());
+        let ports = crate::ports::Ports::default();
+        let published = everywhere("tcp", 8080);
+        ports.retake(&published, web.targets).unwrap();
+        publish(&firewall, &web, &published);
+        for host in HOST.map(address) {
+            let mut client = inside(&outside, || TcpStream::connect((host, 8080)).unwrap());
+            let (mut server, _) = listener.accept().unwrap();
+            firewall.unpublish("br1", &published, web.targets).unwrap();
+            ports.release(&published);
+            let refused = inside(&outside, || ask(host, 8080, PATIENCE)).unwrap_err();
+            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            for _ in 0..2 {
+                server.write_all(b"x").unwrap();
+                client.read_exact(&mut [0]).unwrap();
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            ports.retake(&published, web.targets).unwrap();
+            publish(&firewall, &web, &published);
+        }
     });
 }
