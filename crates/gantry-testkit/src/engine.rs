@@ -35,6 +35,8 @@ pub struct Options {
     pub data_root: Option<PathBuf>,
     /// Runs it on a network of its own.
     pub machine: Option<Arc<Machine>>,
+    /// Name of the default bridge, for an engine on a network of its own; else one that no other engine has.
+    pub bridge: Option<String>,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
             flags: Vec::new(),
             data_root: None,
             machine: None,
+            bridge: None,
         }
     }
 }
@@ -90,7 +93,7 @@ impl Engine {
         let mut engine = Self {
             subnet: format!("10.{}.{}", 200 + pid % 50, number % 256),
             names: Names {
-                bridge: format!("{name}b"),
+                bridge: options.bridge.clone().unwrap_or(format!("{name}b")),
                 table: format!("gantry_{name}"),
                 cgroup: format!("gantry-{name}"),
                 folder,

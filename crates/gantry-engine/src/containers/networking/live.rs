@@ -142,7 +142,9 @@ impl Containers {
     ) -> Result<()> {
         let before = container.snapshot();
         if before.network_mode() == "host" && network.driver == "host" {
-            return Err(host_conflict());
+            return Err(Error::invalid(
+                "cannot disconnect container from host network - container was created in host network mode",
+            ));
         }
         let Some(key) = self.key_of(&before, network) else {
             return Err(Error::system(format!(
@@ -343,22 +345,24 @@ fn sandbox_of(record: &Record) -> Result<Sandbox> {
         .map_err(|e| Error::caused("cannot enter the container's network namespace", e))
 }
 
-fn host_conflict() -> Error {
-    Error::invalid(
-        "container cannot be disconnected from host network or connected to host network",
-    )
-}
-
 /// Docker's words for networks and modes that do not go together.
 fn check_mode(record: &Record, network: &NetworkRecord) -> Result<()> {
     let mode = record.network_mode();
-    if mode.starts_with("container:") {
+    if mode != "host" && network.driver == "host" {
+        return Err(Error::invalid(
+            "cannot connect container to host network - container must be created in host network mode",
+        ));
+    }
+    if mode == "host" && network.driver == "host" {
+        return Err(Error::forbidden(format!(
+            "endpoint with name {} already exists in network host",
+            record.name
+        )));
+    }
+    if mode == "host" || mode.starts_with("container:") {
         return Err(Error::invalid(
             "container sharing network namespace with another container or host cannot be connected to any other network",
         ));
-    }
-    if (mode == "host") != (network.driver == "host") || mode == "host" {
-        return Err(host_conflict());
     }
     if mode == "none" || network.driver == "null" {
         return Err(Error::invalid(

@@ -77,7 +77,8 @@ impl Containers {
         let mut all = BTreeMap::new();
         for (key, settings) in asked.endpoints_config {
             let name = name_of(&key);
-            validate::alone(&name, &settings)?;
+            let network = self.context.networks.find(&name).ok();
+            validate::at_create(&name, network.as_deref(), &settings)?;
             all.insert(name, settings);
         }
         if !mode.starts_with("container:") {

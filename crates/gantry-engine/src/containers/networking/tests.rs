@@ -116,14 +116,19 @@ fn what_is_asked_for_on_a_network() {
     let foreign = words(&own, &asking("10.2.0.7", &[]));
     assert_eq!(
         foreign,
-        "invalid config for network mine: invalid endpoint settings:\nno configured subnet or ip-range contain the IP address 10.2.0.7"
+        "invalid endpoint settings:\nno configured subnet or ip-range contain the IP address 10.2.0.7"
     );
     let chosen = words(&network("mine", &[]), &asking("10.1.0.7", &[]));
     assert!(chosen.ends_with("only when connecting to networks with user configured subnets"));
     let bad = words(&own, &asking("10.1.0", &[]));
-    assert!(bad.ends_with("invalid IPv4 address: 10.1.0"), "{bad}");
+    let none = "no configured subnet or ip-range contain the IP address 10.1.0";
+    let lines = ["invalid IPv4 address: 10.1.0", none].map(|line| format!("* {line}"));
+    assert!(bad.ends_with(&lines.join("\n")), "{bad}");
     let bridge = words(&network("bridge", &[]), &asking("10.1.0.7", &["a"]));
-    assert_eq!(bridge.lines().count(), 3, "{bridge}");
+    assert_eq!(bridge.lines().count(), 4, "{bridge}");
+    let at_create = validate::at_create("mine", Some(&own), &asking("x", &[])).unwrap_err();
+    let prefix = "invalid config for network mine: invalid endpoint settings:\n* ";
+    assert!(at_create.message.starts_with(prefix), "{at_create}");
 }
 
 #[test]

@@ -12,9 +12,16 @@ pub(in crate::containers) fn is_user_defined(name: &str) -> bool {
     !matches!(name, "" | "default" | "bridge" | "host" | "none") && !name.starts_with("container:")
 }
 
-/// Checks what can be seen without the network.
-pub(in crate::containers) fn alone(name: &str, settings: &EndpointSettings) -> Result<()> {
-    refuse(name, words(name, None, settings))
+/// Checks what a new container asks for on a network, which need not be there yet.
+pub(in crate::containers) fn at_create(
+    name: &str,
+    network: Option<&NetworkRecord>,
+    settings: &EndpointSettings,
+) -> Result<()> {
+    refuse(words(name, network, settings)).map_err(|error| Error {
+        message: format!("invalid config for network {name}: {}", error.message),
+        ..error
+    })
 }
 
 /// Checks what a container asks for on a network that is there.
@@ -22,16 +29,17 @@ pub(in crate::containers) fn against(
     network: &NetworkRecord,
     settings: &EndpointSettings,
 ) -> Result<()> {
-    refuse(&network.name, words(&network.name, Some(network), settings))
+    refuse(words(&network.name, Some(network), settings))
 }
 
-fn refuse(name: &str, words: Vec<String>) -> Result<()> {
-    if words.is_empty() {
-        return Ok(());
-    }
+fn refuse(words: Vec<String>) -> Result<()> {
+    let list = match words.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        several => format!("* {}", several.join("\n* ")),
+    };
     Err(Error::invalid(format!(
-        "invalid config for network {name}: invalid endpoint settings:\n{}",
-        words.join("\n")
+        "invalid endpoint settings:\n{list}"
     )))
 }
 
@@ -52,7 +60,7 @@ fn words(name: &str, network: Option<&NetworkRecord>, settings: &EndpointSetting
         }
     }
     words.extend(addresses(&asked));
-    if let (Some(network), true) = (network, words.is_empty()) {
+    if let Some(network) = network {
         for (text, v6) in [(&asked.ipv4_address, false), (&asked.ipv6_address, true)] {
             words.extend(not_in(network, text, v6));
         }
@@ -82,7 +90,10 @@ fn addresses(asked: &EndpointIpam) -> Vec<String> {
 
 /// Why an address is not to be had on a network: only subnets that the user chose have addresses to choose from.
 fn not_in(network: &NetworkRecord, text: &str, v6: bool) -> Option<String> {
-    let address: IpAddr = text.parse().ok()?;
+    if text.is_empty() {
+        return None;
+    }
+    let address = text.parse::<IpAddr>().ok();
     let configs = network.ipam.config.iter().flatten();
     let subnets: Vec<IpNet> = configs.filter_map(|c| c.subnet.parse().ok()).collect();
     let mut of_family = subnets
@@ -92,6 +103,7 @@ fn not_in(network: &NetworkRecord, text: &str, v6: bool) -> Option<String> {
     if of_family.peek().is_none() {
         return Some("user specified IP address is supported only when connecting to networks with user configured subnets".to_owned());
     }
-    (!of_family.any(|s| s.contains(&address)))
+    let inside = |subnet: &IpNet| address.is_some_and(|address| subnet.contains(&address));
+    (!of_family.any(inside))
         .then(|| format!("no configured subnet or ip-range contain the IP address {text}"))
 }
