@@ -131,7 +131,7 @@ struct State {
     is_loaded: bool,
     /// The kernel has no tables of the family `bridge`.
     without_bridge_family: bool,
-    /// Chains of others that could not be changed.
+    /// What has been warned of: once is enough.
     warned_of: BTreeSet<String>,
 }
 
@@ -204,6 +204,17 @@ impl Firewall {
             return Ok(());
         }
         let mut state = self.lock();
+        // COMPAT: Docker's userland proxy carries published ports then, too.
+        let is_led = |port: &PublishedPort| match port.host_ip {
+            IpAddr::V4(_) => self.options.v4,
+            IpAddr::V6(_) => self.options.v6,
+        };
+        if !ports.iter().all(is_led) && state.warned_of.insert("ports".into()) {
+            tracing::warn!(
+                "ports are published, but the engine is to leave the firewall alone: rules of your own must lead to \
+                 containers"
+            );
+        }
         let elements = self.of_ports(&state, link, ports, targets);
         let changes = state.add(elements.clone());
         let done = self.make(&mut state, &changes);

@@ -54,6 +54,7 @@ impl Firewall {
                 }
             }
         }
+        self.warn_of_hindrances(state)?;
         Ok(opened)
     }
 
@@ -92,27 +93,36 @@ impl Firewall {
         ))
     }
 
-    /// Whether a chain of somebody's drops forwarded packets by default, and has no rule of ours.
-    pub(crate) fn is_overruled(&self) -> Result<bool, NetworkError> {
-        let look = || -> Result<bool, Refusal> {
-            for chain in nftables::chains(&self.netlink, None)? {
-                let forwards = matches!(&chain.base, Some((kind, hook, _))
-                    if kind == "filter" && *hook == Hook::Forward as u32);
-                let (Some(family), true) = (chain.family, forwards && chain.drops) else {
-                    continue;
-                };
-                let is_ip = family != Family::Bridge;
-                let rules =
-                    nftables::rules(&self.netlink, family, &chain.table, Some(&chain.name))?;
-                if is_ip && !rules.iter().any(|rule| self.is_ours(rule)) {
-                    return Ok(true);
-                }
+    /// Says once of each chain of somebody's, other than those above, that it drops forwarded packets by default.
+    fn warn_of_hindrances(&self, state: &mut State) -> Result<(), Refusal> {
+        for name in self.hindrances()? {
+            if state.warned_of.insert(name.clone()) {
+                tracing::warn!(
+                    chain = name,
+                    "packets of containers are dropped there by default: accept those with mark {PASSED:#x}/{PASSED:#x}"
+                );
             }
-            Ok(false)
-        };
-        look().map_err(NetworkError::kernel(
-            "reading the policies of others' chains",
-        ))
+        }
+        Ok(())
+    }
+
+    /// Chains that drop forwarded packets by default, and have no rule of ours.
+    pub(super) fn hindrances(&self) -> Result<Vec<String>, Refusal> {
+        let mut found = Vec::new();
+        for chain in nftables::chains(&self.netlink, None)? {
+            let forwards = matches!(&chain.base, Some((kind, hook, _))
+                if kind == "filter" && *hook == Hook::Forward as u32);
+            let family = chain.family.filter(|f| *f != Family::Bridge);
+            let (Some(family), true) = (family, forwards && chain.drops) else {
+                continue;
+            };
+            let (table, name) = (&chain.table, &chain.name);
+            let rules = nftables::rules(&self.netlink, family, table, Some(name))?;
+            if !rules.iter().any(|rule| self.is_ours(rule)) {
+                found.push(format!("{table} {name}"));
+            }
+        }
+        Ok(found)
     }
 
     fn others(&self) -> Result<Vec<SeenChain>, Refusal> {
