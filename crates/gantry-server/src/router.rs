@@ -1,7 +1,7 @@
 //! Which handler answers a path.
 //!
 //! A pattern is a path with names in braces: `{id}` stands for one segment, `{name..}` for one or more (image
-//! names have slashes). The first route that matches wins.
+//! and linked containers' names have slashes). The first route that matches wins.
 
 use crate::call::Call;
 use crate::error::Result;

@@ -108,6 +108,10 @@ impl Containers {
     pub(super) async fn ended(self: &Arc<Self>, container: &Arc<Container>, exit: ExitRecord) {
         // First of all, as its addresses are soon somebody else's.
         self.context.served.end(&container.id);
+        if self.bridge_without_ways().is_some() {
+            let (this, record) = (self.clone(), container.snapshot());
+            let _ = crate::blocking(move || this.close_ways(&record)).await;
+        }
         let endpoints = std::mem::take(&mut container.record().endpoints);
         {
             let mut live = lock(&container.live);

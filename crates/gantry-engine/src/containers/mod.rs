@@ -362,6 +362,9 @@ impl Containers {
             record.clone()
         };
         self.save(&record)?;
+        if self.context.served.serves(&record.id) {
+            self.note_names(&record);
+        }
         self.context
             .tell(&record, "rename", &[("oldName", &format!("/{old}"))]);
         Ok(())

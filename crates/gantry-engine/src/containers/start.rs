@@ -137,7 +137,7 @@ impl Containers {
             if let Err(std::sync::mpsc::SendError(Ok(Connected { endpoints, .. }))) =
                 done.send(named)
             {
-                this.give_back(&asked.id, &endpoints);
+                this.give_back(&asked, &endpoints);
             }
         });
         let rootfs = self
@@ -152,7 +152,7 @@ impl Containers {
         let connected = connected.map_err(Failure::from)?;
         record.endpoints.clone_from(&connected.endpoints);
         if let Err(error) = self.prepare_run_dir(&record) {
-            self.give_back(&record.id, &connected.endpoints);
+            self.give_back(&record, &connected.endpoints);
             return Err(error.into());
         }
         let launched = rootfs
@@ -167,7 +167,7 @@ impl Containers {
             }
             Err(failure) => {
                 self.context.volumes.unuse(&record.id);
-                self.give_back(&record.id, &connected.endpoints);
+                self.give_back(&record, &connected.endpoints);
                 let _ = std::fs::remove_dir_all(self.context.run_dir(&record.id));
                 Err(failure)
             }

@@ -28,7 +28,7 @@ impl Served {
     /// Serves a container in that namespace from now on, on the runtime of the caller; one that is served already goes on
     /// as it is.
     pub(crate) fn begin(&self, container: &str, netns: OwnedFd) -> Result<()> {
-        if crate::containers::lock(&self.handles).contains_key(container) {
+        if self.serves(container) {
             return Ok(());
         }
         let what = "cannot start the container's name server";
@@ -37,6 +37,11 @@ impl Served {
         let handle = handle.map_err(|e| Error::caused(what, e))?;
         crate::containers::lock(&self.handles).insert(container.to_owned(), handle);
         Ok(())
+    }
+
+    /// Whether a container is served.
+    pub(crate) fn serves(&self, container: &str) -> bool {
+        crate::containers::lock(&self.handles).contains_key(container)
     }
 
     /// Serves it no more, and forgets its names.

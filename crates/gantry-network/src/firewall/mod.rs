@@ -106,10 +106,10 @@ impl Targets {
 
 /// A port that a linked container exposes.
 #[derive(Debug, Clone)]
-pub(crate) struct LinkedPort {
-    pub(crate) port: u16,
+pub struct LinkedPort {
+    pub port: u16,
     /// `tcp`, `udp` or `sctp`
-    pub(crate) protocol: String,
+    pub protocol: String,
 }
 
 /// The tables, loaded.

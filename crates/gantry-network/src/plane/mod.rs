@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use crate::error::NetworkError;
-pub use crate::firewall::FirewallOptions;
+pub use crate::firewall::{FirewallOptions, LinkedPort};
 pub use default::{BridgeConfig, Neighbours, default_bridge};
 
 /// How the plane is opened.
@@ -138,6 +138,26 @@ impl Plane {
     ) -> Result<(), NetworkError> {
         let segment = self.segment(&endpoint.network)?;
         self.close_ports(&segment, ports, targets(endpoint))
+    }
+
+    /// Lets one container reach ports of another on a network where containers do not reach each other.
+    pub fn link(
+        &self,
+        from: &Endpoint,
+        to: &Endpoint,
+        ports: &[LinkedPort],
+    ) -> Result<(), NetworkError> {
+        self.firewall.link(targets(from), targets(to), ports)
+    }
+
+    /// Takes that back; fine where it was not so.
+    pub fn unlink(
+        &self,
+        from: &Endpoint,
+        to: &Endpoint,
+        ports: &[LinkedPort],
+    ) -> Result<(), NetworkError> {
+        self.firewall.unlink(targets(from), targets(to), ports)
     }
 
     fn reserve(

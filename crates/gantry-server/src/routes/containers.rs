@@ -21,15 +21,15 @@ pub(super) fn routes() -> Vec<Route<Engine>> {
         route(Method::POST, "/containers/create", create),
         route(Method::GET, "/containers/json", list),
         route(Method::POST, "/containers/prune", prune),
-        route(Method::GET, "/containers/{id}/json", inspect),
-        route(Method::POST, "/containers/{id}/start", start),
-        route(Method::POST, "/containers/{id}/stop", stop),
-        route(Method::POST, "/containers/{id}/restart", restart),
-        route(Method::POST, "/containers/{id}/kill", kill),
-        route(Method::POST, "/containers/{id}/wait", wait).for_client(),
-        route(Method::POST, "/containers/{id}/resize", resize),
-        route(Method::POST, "/containers/{id}/rename", rename),
-        route(Method::DELETE, "/containers/{id}", remove),
+        route(Method::GET, "/containers/{id..}/json", inspect),
+        route(Method::POST, "/containers/{id..}/start", start),
+        route(Method::POST, "/containers/{id..}/stop", stop),
+        route(Method::POST, "/containers/{id..}/restart", restart),
+        route(Method::POST, "/containers/{id..}/kill", kill),
+        route(Method::POST, "/containers/{id..}/wait", wait).for_client(),
+        route(Method::POST, "/containers/{id..}/resize", resize),
+        route(Method::POST, "/containers/{id..}/rename", rename),
+        route(Method::DELETE, "/containers/{id..}", remove),
     ]
 }
 
@@ -166,6 +166,7 @@ async fn rename(call: Call) -> Result<Response> {
 async fn remove(call: Call) -> Result<Response> {
     if call.query.truth("link") {
         call.state.containers.remove_link(call.name("id"))?;
+        return Ok(reply::empty(StatusCode::NO_CONTENT));
     }
     let (force, volumes) = (call.query.truth("force"), call.query.truth("v"));
     let containers = &call.state.containers;

@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 
 pub(super) fn routes() -> Vec<Route<Engine>> {
     vec![
-        route(Method::POST, "/containers/{id}/exec", create),
+        route(Method::POST, "/containers/{id..}/exec", create),
         route(Method::POST, "/exec/{id}/start", start),
         route(Method::POST, "/exec/{id}/resize", resize),
         route(Method::GET, "/exec/{id}/json", inspect),

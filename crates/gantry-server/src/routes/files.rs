@@ -17,11 +17,11 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 pub(super) fn routes() -> Vec<Route<Engine>> {
     vec![
-        route(Method::GET, "/containers/{id}/changes", changes).for_client(),
-        route(Method::HEAD, "/containers/{id}/archive", stat).for_client(),
-        route(Method::GET, "/containers/{id}/archive", archive).for_client(),
-        route(Method::PUT, "/containers/{id}/archive", extract),
-        route(Method::GET, "/containers/{id}/export", export).for_client(),
+        route(Method::GET, "/containers/{id..}/changes", changes).for_client(),
+        route(Method::HEAD, "/containers/{id..}/archive", stat).for_client(),
+        route(Method::GET, "/containers/{id..}/archive", archive).for_client(),
+        route(Method::PUT, "/containers/{id..}/archive", extract),
+        route(Method::GET, "/containers/{id..}/export", export).for_client(),
         route(Method::POST, "/commit", commit),
     ]
 }

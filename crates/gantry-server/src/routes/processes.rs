@@ -18,11 +18,11 @@ use serde::Deserialize;
 
 pub(super) fn routes() -> Vec<Route<Engine>> {
     vec![
-        route(Method::POST, "/containers/{id}/pause", pause),
-        route(Method::POST, "/containers/{id}/unpause", unpause),
-        route(Method::POST, "/containers/{id}/update", update),
-        route(Method::GET, "/containers/{id}/stats", stats).for_client(),
-        route(Method::GET, "/containers/{id}/top", top),
+        route(Method::POST, "/containers/{id..}/pause", pause),
+        route(Method::POST, "/containers/{id..}/unpause", unpause),
+        route(Method::POST, "/containers/{id..}/update", update),
+        route(Method::GET, "/containers/{id..}/stats", stats).for_client(),
+        route(Method::GET, "/containers/{id..}/top", top),
     ]
 }
 

@@ -18,9 +18,13 @@ use http::Method;
 
 pub(super) fn routes() -> Vec<Route<Engine>> {
     vec![
-        route(Method::POST, "/containers/{id}/attach", attach),
-        route(Method::GET, "/containers/{id}/attach/ws", attach_websocket),
-        route(Method::GET, "/containers/{id}/logs", logs).for_client(),
+        route(Method::POST, "/containers/{id..}/attach", attach),
+        route(
+            Method::GET,
+            "/containers/{id..}/attach/ws",
+            attach_websocket,
+        ),
+        route(Method::GET, "/containers/{id..}/logs", logs).for_client(),
     ]
 }
 

@@ -23,6 +23,7 @@ mod live_mounts;
 mod logs;
 mod many;
 mod mount_changes;
+mod names;
 mod network;
 mod networks_api;
 mod platforms;

@@ -3,6 +3,7 @@
 //! A running container's endpoints are in its record. They come and go by [`live`] while it runs; what it asks for on
 //! each network ([`Record::networks`]) stays for the next start.
 
+mod linked_ports;
 mod live;
 pub(super) mod live_ports;
 pub(super) mod naming;

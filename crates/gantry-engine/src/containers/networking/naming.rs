@@ -48,8 +48,12 @@ impl Containers {
         })
     }
 
-    /// What `host-gateway` stands for: the addresses of the default bridge.
+    /// What `host-gateway` stands for: what the daemon is told, or the addresses of the default bridge.
     fn host_gateways(&self) -> Vec<IpAddr> {
+        let given = &self.context.settings.host_gateways;
+        if !given.is_empty() {
+            return given.clone();
+        }
         let bridge = self.context.networks.bridge().ok();
         let network = bridge.and_then(|bridge| bridge.network.clone());
         let subnets = network.into_iter().flat_map(|network| network.subnets);
@@ -113,7 +117,10 @@ impl Containers {
             None => Ok(()),
         };
         match begun {
-            Ok(()) => Ok(connected),
+            Ok(()) => {
+                self.open_ways(&record);
+                Ok(connected)
+            }
             Err(error) => {
                 self.leave(&record.id, &connected.endpoints);
                 Err(error)
@@ -122,9 +129,13 @@ impl Containers {
     }
 
     /// Gives back the names and the network of a start that failed.
-    pub(in crate::containers) fn give_back(&self, id: &str, endpoints: &[Endpoint]) {
-        self.context.served.end(id);
-        self.leave(id, endpoints);
+    pub(in crate::containers) fn give_back(&self, record: &Record, endpoints: &[Endpoint]) {
+        self.context.served.end(&record.id);
+        self.close_ways(&Record {
+            endpoints: endpoints.to_vec(),
+            ..record.clone()
+        });
+        self.leave(&record.id, endpoints);
     }
 
     /// Notes the names of a container on all its networks.
@@ -154,6 +165,7 @@ impl Containers {
         if let Err(error) = begun {
             tracing::error!(container = %record.id, %error, "names are not served");
         }
+        self.open_ways(record);
     }
 
     /// A container has come to a network; where it runs: names, hosts, and on its first network of a user's the name server.
