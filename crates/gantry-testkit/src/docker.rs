@@ -18,7 +18,32 @@ pub fn docker_cli() -> PathBuf {
     if let Some(found) = installed.into_iter().flatten().find(|path| is_wanted(path)) {
         return found;
     }
-    let cached = once("docker-cli", |work| {
+    let cached = from_sid("docker-cli", "usr/bin/docker");
+    assert!(
+        is_wanted(&cached),
+        "{} is not of {WANTED}x: name one by $DOCKER_CLI",
+        cached.display()
+    );
+    cached
+}
+
+/// Compose: `$DOCKER_COMPOSE`, or Debian's package out of its unstable distribution, unpacked into the cache.
+///
+/// # Panics
+/// When there is none, and none can be had.
+pub fn compose_cli() -> PathBuf {
+    match std::env::var_os("DOCKER_COMPOSE") {
+        Some(named) => named.into(),
+        None => from_sid(
+            "docker-compose",
+            "usr/libexec/docker/cli-plugins/docker-compose",
+        ),
+    }
+}
+
+/// A program out of a package of Debian's unstable distribution.
+fn from_sid(package: &str, program: &str) -> PathBuf {
+    once(package, |work| {
         let sources = work.join("sources.list");
         let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
         let text = format!("deb [signed-by={keys}] http://deb.debian.org/debian sid main\n");
@@ -42,7 +67,7 @@ pub fn docker_cli() -> PathBuf {
             said(&mut command);
         };
         apt(&["update"]);
-        apt(&["download", "docker-cli"]);
+        apt(&["download", package]);
         let package = std::fs::read_dir(work)
             .expect("a folder can be read")
             .filter_map(Result::ok)
@@ -50,15 +75,9 @@ pub fn docker_cli() -> PathBuf {
             .find(|path| path.extension().is_some_and(|kind| kind == "deb"))
             .expect("apt-get download leaves a package");
         said(Command::new("dpkg").arg("-x").arg(package).arg(work));
-        std::fs::rename(work.join("usr/bin/docker"), work.join("tar"))
-            .expect("the package holds the client");
-    });
-    assert!(
-        is_wanted(&cached),
-        "{} is not of {WANTED}x: name one by $DOCKER_CLI",
-        cached.display()
-    );
-    cached
+        std::fs::rename(work.join(program), work.join("tar"))
+            .expect("the package holds the program");
+    })
 }
 
 fn is_wanted(path: &Path) -> bool {

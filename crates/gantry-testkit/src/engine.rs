@@ -33,6 +33,8 @@ pub struct Options {
     pub flags: Vec<String>,
     /// Its data root, where it is not in the engine's folder.
     pub data_root: Option<PathBuf>,
+    /// A bridge that is there already, instead of one of the engine's own.
+    pub users_bridge: Option<String>,
     /// Runs it on a network of its own.
     pub machine: Option<Arc<Machine>>,
     /// Name of the default bridge, for an engine on a network of its own; else one that no other engine has.
@@ -45,6 +47,7 @@ impl Default for Options {
             prefix: 24,
             flags: Vec::new(),
             data_root: None,
+            users_bridge: None,
             machine: None,
             bridge: None,
         }
@@ -118,11 +121,15 @@ impl Engine {
             .arg(self.exec_root())
             .arg("--pidfile")
             .arg(self.names.folder.join("pid"))
-            .args(["--default-bridge-name", &self.names.bridge])
-            .args([
-                "--bip",
-                &format!("{}.1/{}", self.subnet, self.options.prefix),
-            ])
+            .args(match &self.options.users_bridge {
+                Some(name) => vec!["--bridge".to_owned(), name.clone()],
+                None => vec![
+                    "--default-bridge-name".to_owned(),
+                    self.names.bridge.clone(),
+                    "--bip".to_owned(),
+                    format!("{}.1/{}", self.subnet, self.options.prefix),
+                ],
+            })
             .args(["--nft-table", &self.names.table])
             .args(["--cgroup-parent", &format!("/{}", self.names.cgroup)])
             .args(["--log-level", "debug"])
@@ -160,6 +167,41 @@ impl Engine {
             .lines()
             .filter_map(|line| Some(line.split(' ').nth(1)?.to_owned()))
             .collect()
+    }
+
+    /// Links that are not there before there are containers and networks: on a machine of its own all that are not the
+    /// machine's, elsewhere the ports of the bridge.
+    pub fn links(&self) -> Vec<String> {
+        if self.options.machine.is_none() {
+            return self.ports();
+        }
+        let output = self.inside("ip").args(["-o", "link"]).output();
+        let output = output.expect("ip can be run");
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| line.split(' ').nth(1))
+            .map(|name| {
+                name.trim_end_matches(':')
+                    .split('@')
+                    .next()
+                    .unwrap_or_default()
+            })
+            .filter(|name| !["lo", "out", &self.names.bridge].contains(name))
+            .filter(|name| self.options.users_bridge.as_deref() != Some(name))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// The engine's table, family by family, as `nft list table` shows it; empty where there is none.
+    pub fn rules(&self) -> String {
+        let families = ["ip", "ip6", "inet", "bridge", "netdev"];
+        let tables = families.map(|family| {
+            let mut command = self.inside("nft");
+            command.args(["-s", "list", "table", family, &self.names.table]);
+            let output = command.output().expect("nft can be run");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        });
+        tables.concat()
     }
 
     /// Starts the daemon again after its end, and waits until it answers.
@@ -410,7 +452,7 @@ impl Engine {
         let names = &self.names;
         let mut found: Vec<String> = Vec::new();
         found.extend(names.mounts().iter().map(|point| format!("mount {point}")));
-        found.extend(self.ports().iter().map(|link| format!("link {link}")));
+        found.extend(self.links().iter().map(|link| format!("link {link}")));
         let below_parent = |path: &PathBuf| {
             path.file_name()
                 .is_none_or(|last| last != names.cgroup.as_str())
@@ -435,7 +477,23 @@ impl Engine {
         found
     }
 
-    /// Removes all containers; then nothing of them may be left.
+    /// IDs of the networks that somebody has made.
+    fn networks(&self) -> Vec<String> {
+        let list = self.api("GET", "/networks", None).expect(200).json();
+        let made = |network: &&Value| {
+            !matches!(
+                network["Name"].as_str(),
+                Some("bridge" | "host" | "none") | None
+            )
+        };
+        let list = list.as_array().expect("a list");
+        list.iter()
+            .filter(made)
+            .filter_map(|network| network["Id"].as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// Removes all containers and networks; then nothing of them may be left.
     #[track_caller]
     pub fn clean(&self) {
         let list = self
@@ -448,6 +506,14 @@ impl Engine {
             assert!(
                 matches!(answer.status, 204 | 404 | 409),
                 "rm {id}: {}",
+                answer.text()
+            );
+        }
+        for id in self.networks() {
+            let answer = self.api("DELETE", &format!("/networks/{id}"), None);
+            assert!(
+                matches!(answer.status, 204 | 404),
+                "network rm {id}: {}",
                 answer.text()
             );
         }
@@ -495,6 +561,8 @@ impl Engine {
         for (program, words) in [
             ("ip", ["link", "del", &self.names.bridge]),
             ("nft", ["delete", "table ip", &self.names.table]),
+            ("nft", ["delete", "table ip6", &self.names.table]),
+            ("nft", ["delete", "table inet", &self.names.table]),
         ] {
             self.inside(program).args(words).output().ok();
         }

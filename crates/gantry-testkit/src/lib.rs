@@ -23,12 +23,12 @@ mod tokens;
 mod wire;
 
 pub use client::{Ran, ran};
-pub use docker::docker_cli;
+pub use docker::{compose_cli, docker_cli};
 pub use engine::{Engine, Options};
 pub use http::{Answer, Hijacked, call, hijack, read_frames};
 pub use machine::Machine;
 pub use registry::{Certificates, Registry};
-pub use rootfs::{busybox_tar, cache, debian_tar};
+pub use rootfs::{busybox_tar, cache, debian_tar, servers_tar};
 pub use tokens::TokenServer;
 pub use wire::Wire;
 

@@ -18,6 +18,9 @@ impl Machine {
     pub const ADDRESS: &str = "192.0.2.1";
     /// The address of the other side, which knows no way to any subnet behind the first.
     pub const OUTSIDE: &str = "192.0.2.2";
+    /// The same of IPv6.
+    pub const ADDRESS6: &str = "2001:db8::1";
+    pub const OUTSIDE6: &str = "2001:db8::2";
 
     pub fn new() -> Self {
         let machine = Self {
@@ -28,18 +31,16 @@ impl Machine {
             machine.inside.id().to_string(),
             machine.outside.id().to_string(),
         );
-        let link = format!(
-            "ip link add out type veth peer name in netns {outside} && ip addr add 192.0.2.1/30 dev out && ip link set out up && ip link set lo up && ip route add default via 192.0.2.2"
+        let near = format!(
+            "ip link add out type veth peer name in netns {outside} && {}",
+            addressed("out", "192.0.2.1/30", "2001:db8::1/64")
         );
-        enter(&inside, &["sh", "-c", &link]);
-        enter(
-            &outside,
-            &[
-                "sh",
-                "-c",
-                "ip addr add 192.0.2.2/30 dev in && ip link set in up && ip link set lo up",
-            ],
-        );
+        enter(&inside, &["sh", "-c", &near]);
+        let far = addressed("in", "192.0.2.2/30", "2001:db8::2/64");
+        enter(&outside, &["sh", "-c", &far]);
+        let routes =
+            "ip route add default via 192.0.2.2 && ip -6 route add default via 2001:db8::2";
+        enter(&inside, &["sh", "-c", routes]);
         machine
     }
 
@@ -88,6 +89,13 @@ impl Drop for Machine {
             child.wait().ok();
         }
     }
+}
+
+/// Commands that give a link its addresses, with no wait for duplicates.
+fn addressed(link: &str, v4: &str, v6: &str) -> String {
+    format!(
+        "ip link set lo up && ip addr add {v4} dev {link} && ip -6 addr add {v6} dev {link} nodad && ip link set {link} up"
+    )
 }
 
 fn holder() -> Child {

@@ -54,6 +54,24 @@ pub fn debian_tar() -> PathBuf {
     })
 }
 
+/// A tar of Debian's smallest root file system with nginx, redis, dig, curl, ip and iperf3.
+pub fn servers_tar() -> PathBuf {
+    once("servers.tar", |work| {
+        let root = work.join("root");
+        let packages = "nginx-light,redis-server,bind9-dnsutils,curl,iproute2,iperf3";
+        said(
+            Command::new("debootstrap")
+                .args(["--variant=minbase", &format!("--include={packages}")])
+                .arg("bookworm")
+                .arg(&root),
+        );
+        for folder in ["var/cache/apt/archives", "var/lib/apt/lists"] {
+            std::fs::remove_dir_all(root.join(folder)).ok();
+        }
+        tar(&root, &work.join("tar"));
+    })
+}
+
 /// The file of this name in the cache; `make` writes it as `tar` into the folder that it is given, where it is missing.
 pub(crate) fn once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let cache = cache();

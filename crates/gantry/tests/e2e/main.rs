@@ -25,6 +25,7 @@ mod many;
 mod mount_changes;
 mod names;
 mod network;
+mod networks;
 mod networks_api;
 mod platforms;
 mod policy;
