@@ -121,7 +121,8 @@ fn open_plane(
 ) -> Result<Plane> {
     let before = networks.bridge()?;
     let not_up = |e| Error::caused("cannot bring the default bridge up", e);
-    networks.set_bridge(bridge.as_ref(), options)?;
+    let runs = endpoints.iter().any(|e| e.network == before.id);
+    networks.set_bridge(bridge.as_ref(), options, runs)?;
     let all: Vec<_> = networks
         .all()
         .iter()

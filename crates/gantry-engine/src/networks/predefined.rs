@@ -14,11 +14,13 @@ const EVERYWHERE: &str = "0.0.0.0";
 const DEFAULT_MTU: u32 = 1500;
 
 impl Networks {
-    /// Writes down what the default bridge is this time; none: there is none.
+    /// Writes down what the default bridge is this time; none: there is none. While containers run on it, it stays what
+    /// it is, whatever the flags say.
     pub(crate) fn set_bridge(
         &self,
         config: Option<&BridgeConfig>,
         plane: &PlaneOptions,
+        runs: bool,
     ) -> Result<()> {
         let mut record = (*self.bridge()?).clone();
         let others: Vec<IpNet> = self
@@ -38,6 +40,15 @@ impl Networks {
             default_bridge(config, plane, &record.id, &neighbours)
                 .map_err(|e| Error::caused("cannot bring the default bridge up", e))
         });
+        if runs && record.network.is_some() {
+            if made.and_then(Result::ok) != record.network {
+                tracing::warn!(
+                    "containers run on the default bridge: what is new about it in the settings does not count before \
+                     a start of the daemon without such"
+                );
+            }
+            return Ok(());
+        }
         let network = made.transpose()?;
         record.options = network.as_ref().map(shown_options).unwrap_or_default();
         record.enable_ipv6 = config.is_some_and(|config| config.ipv6);

@@ -54,3 +54,30 @@ fn found_by_id_then_name_then_prefix() {
     networks.delete(&ids[0]).unwrap();
     assert_eq!(networks.find("eeeeee").unwrap().name, "two");
 }
+
+#[test]
+fn the_default_bridge_stays_while_containers_run_on_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let networks = open(dir.path());
+    let config = |bip: &str| BridgeConfig {
+        name: Some("gl-nosuch0".to_owned()),
+        bip: Some(bip.parse().unwrap()),
+        ..BridgeConfig::default()
+    };
+    let set = |bip: Option<&str>, runs: bool| {
+        let config = bip.map(config);
+        networks
+            .set_bridge(config.as_ref(), &PlaneOptions::default(), runs)
+            .unwrap();
+        let shown = networks.bridge().unwrap().show().ipam.config;
+        shown.map(|all| format!("{} {}", all[0].subnet, all[0].gateway))
+    };
+    let first = Some("10.77.0.0/24 10.77.0.1".to_owned());
+    // Nothing was known of it, so nobody runs on it as it was.
+    assert_eq!(set(Some("10.77.0.1/24"), true), first);
+    assert_eq!(set(Some("10.78.0.1/24"), true), first);
+    assert_eq!(set(None, true), first);
+    let second = Some("10.78.0.0/24 10.78.0.9".to_owned());
+    assert_eq!(set(Some("10.78.0.9/24"), false), second);
+    assert_eq!(set(None, false), None);
+}

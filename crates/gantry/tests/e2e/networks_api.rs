@@ -1,6 +1,6 @@
 //! Networks through Docker's own client and by requests: made, shown, refused, removed, and there again after a crash.
 
-use gantry_testkit::{Engine, Machine, Options, Ran, docker_cli, ran};
+use gantry_testkit::{Engine, Machine, Options, Ran, call, docker_cli, ran};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -18,6 +18,8 @@ struct Bench {
 impl Bench {
     fn new(flags: &[&str]) -> Self {
         let machine = Arc::new(Machine::new());
+        let quiet = "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding";
+        ran(machine.inside(&["sh", "-c", quiet]), b"", PATIENCE).ok();
         let engine = Engine::with(Options {
             machine: Some(machine.clone()),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
@@ -360,4 +362,74 @@ fn containers_hold_their_networks() {
     let told: Vec<&str> = told.lines().collect();
     let expected = ["create", "connect", "disconnect", "destroy"];
     assert_eq!(told, expected.map(|action| format!("{action} two bridge")));
+}
+
+/// IDs of the bridges that are there, and of the networks on record.
+fn bridges_and_records(bench: &Bench) -> (BTreeSet<String>, BTreeSet<String>) {
+    let links = bench.ip("-o link");
+    let bridges = links.lines().filter_map(|line| {
+        let name = line.split(' ').nth(1)?;
+        Some(name.strip_prefix("br-")?.trim_end_matches(':').to_owned())
+    });
+    let list = bench.engine.api(
+        "GET",
+        "/networks?filters=%7B%22type%22%3A%5B%22custom%22%5D%7D",
+        None,
+    );
+    let list = list.expect(200).json();
+    let records = list.as_array().unwrap().iter();
+    let records = records.map(|n| n["Id"].as_str().unwrap()[..12].to_owned());
+    (bridges.collect(), records.collect())
+}
+
+#[test]
+fn a_daemon_killed_while_networks_come_and_go() {
+    let mut bench = Bench::new(&[]);
+    for round in 0..12_u64 {
+        std::thread::scope(|scope| {
+            for worker in 0..3 {
+                let socket = bench.engine.socket();
+                scope.spawn(move || {
+                    // Until the daemon is gone.
+                    for number in 0.. {
+                        let name = format!("n-{round}-{worker}-{number}");
+                        let body = json!({ "Name": name });
+                        let path = format!("/networks/{name}");
+                        let made = call(&socket, "POST", "/networks/create", Some(&body)).is_ok();
+                        let gone = number % 2 == 0 || call(&socket, "DELETE", &path, None).is_ok();
+                        if !made || !gone {
+                            return;
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(40 + round * 17));
+            bench.engine.kill_daemon();
+        });
+        bench.engine.launch();
+        let (bridges, records) = bridges_and_records(&bench);
+        assert_eq!(bridges, records, "round {round}");
+    }
+}
+
+#[test]
+fn the_host_is_left_alone_where_the_flags_say_so() {
+    let flags = [
+        "--iptables=false",
+        "--ip6tables=false",
+        "--ip-forward=false",
+    ];
+    let bench = Bench::new(&flags);
+    bench.docker(&["network", "create", "--ipv6", "quiet"]).ok();
+    bench
+        .engine
+        .import(&gantry_testkit::busybox_tar(), "busybox");
+    let run = "run --rm --network quiet -p 8080:80 busybox true";
+    bench.docker(&run.split(' ').collect::<Vec<_>>()).ok();
+    let inside = |words: &[&str]| ran(bench.machine.inside(words), b"", PATIENCE).ok();
+    assert_eq!(inside(&["nft", "list", "tables"]), "");
+    for family in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        let path = format!("/proc/sys/net/{family}");
+        assert_eq!(inside(&["cat", &path]), "0", "{family}");
+    }
 }
