@@ -199,7 +199,7 @@ impl Held {
                 let found = (first..=last).any(|number| match take(self, number) {
                     Ok(()) => true,
                     Err(error) => {
-                        refusal = Some(error);
+                        refusal = Some(of_range(error, number, (first, last)));
                         false
                     }
                 });
@@ -234,10 +234,10 @@ impl Held {
                 Ok(())
             }
             Err(error) => {
-                let target = targets.of(port.host_ip).map(|ip| ip.to_string());
+                let target = targets.of(port.host_ip).map(bracketed);
                 Err(NetworkError::Port(format!(
                     "failed to bind host port for {}:{}:{}:{}/{}: {}",
-                    port.host_ip,
+                    bracketed(port.host_ip),
                     port.host_port,
                     target.unwrap_or_default(),
                     port.container_port,
@@ -278,6 +278,25 @@ impl Held {
                 self.sockets.remove(&key);
             }
         }
+    }
+}
+
+/// An address as it stands before a port.
+fn bracketed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// Docker's words for a port that is one of several.
+fn of_range(error: NetworkError, number: u16, (first, last): (u16, u16)) -> NetworkError {
+    match error {
+        NetworkError::Port(text) => NetworkError::Port(
+            text.replacen("host port for", &format!("host port {number} for"), 1)
+                .replacen(&format!(":{number}:"), &format!(":{first}-{last}:"), 1),
+        ),
+        error => error,
     }
 }
 
@@ -523,7 +542,7 @@ mod tests {
             .reserve(&[port("tcp", "", number)], &both())
             .unwrap_err();
         let wanted = format!(
-            "failed to bind host port for :::{number}:fd00::2:80/tcp: address already in use"
+            "failed to bind host port for [::]:{number}:[fd00::2]:80/tcp: address already in use"
         );
         assert_eq!(error.to_string(), wanted);
         TcpListener::bind(("127.0.0.1", number)).unwrap();
@@ -586,8 +605,17 @@ mod tests {
         assert_eq!(error.to_string(), "all ports are allocated");
         ports.release(&got);
         let _program = TcpListener::bind(("127.0.0.1", first)).unwrap();
-        let got = ports.reserve(&[range], &placement()).unwrap();
+        let got = ports
+            .reserve(std::slice::from_ref(&range), &placement())
+            .unwrap();
         assert_eq!(got[0].host_port, first + 1);
+        let _programs = [first + 2].map(|n| TcpListener::bind(("127.0.0.1", n)).unwrap());
+        let error = ports.reserve(&[range], &placement()).unwrap_err();
+        let (port, last) = (first + 2, first + 2);
+        let wanted = format!(
+            "failed to bind host port {port} for 127.0.0.1:{first}-{last}:172.17.0.2:80/tcp: address already in use"
+        );
+        assert_eq!(error.to_string(), wanted);
     }
 
     #[test]

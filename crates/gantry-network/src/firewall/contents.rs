@@ -76,7 +76,7 @@ fn of_bridge_in(
             GatewayMode::Routed => put(ROUTED, named()),
             GatewayMode::Nat | GatewayMode::Isolated => {}
         }
-        if mode == GatewayMode::Routed || options.allow_direct_routing {
+        if options.allow_direct_routing {
             put(DIRECT, named());
         }
         for trusted in &rules.trusted_links {

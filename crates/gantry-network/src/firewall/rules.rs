@@ -99,11 +99,11 @@ pub(super) fn sets(family: Family) -> Vec<Set> {
         set(INTERNAL, &[link]),
         // Input and output link between which packets may pass unasked.
         set(PATHS, &[link, link]),
-        // Bridges that all may enter from anywhere.
+        // Bridges that all may enter from outside.
         set(OPEN, &[link]),
-        // Bridges that ICMP may enter.
+        // Bridges whose published ports may be sent to directly, and ICMP.
         set(ROUTED, &[link]),
-        // Bridges whose published ports may be sent to directly.
+        // Bridges whose published ports may be sent to directly from outside.
         set(DIRECT, &[link]),
         // Input and output link between which published ports may be sent to directly.
         set(TRUSTED, &[link, link]),
@@ -447,6 +447,8 @@ fn into(family: Family) -> Vec<Vec<Expression>> {
         Family::V6 => libc::IPPROTO_ICMPV6,
         _ => libc::IPPROTO_ICMP,
     };
+    // Not from other networks of containers.
+    let from_elsewhere = || is_in(Field::InputName, BRIDGES, false);
     let reachable = || {
         let mut parts = port_of_address(family);
         parts.push(Expression::InSet {
@@ -467,19 +469,29 @@ fn into(family: Family) -> Vec<Vec<Expression>> {
             is_in(Field::OutputName, INTERNAL, true),
             finish(Verdict::Drop),
         ]),
-        rule([has_bits(Field::ConnectionStatus, REDIRECTED), pass()]),
         rule([
             is_in(Field::InputName, INTERNAL, true),
             finish(Verdict::Drop),
         ]),
-        rule([is_in(Field::OutputName, OPEN, true), pass()]),
+        rule([has_bits(Field::ConnectionStatus, REDIRECTED), pass()]),
+        rule([
+            is_in(Field::OutputName, OPEN, true),
+            from_elsewhere(),
+            pass(),
+        ]),
         rule([between(TRUSTED), reachable(), pass()]),
         rule([
             is_in(Field::OutputName, ROUTED, true),
             vec![load(Field::Protocol, 0), equals([icmp as u8])],
             pass(),
         ]),
-        rule([is_in(Field::OutputName, DIRECT, true), reachable(), pass()]),
+        rule([is_in(Field::OutputName, ROUTED, true), reachable(), pass()]),
+        rule([
+            is_in(Field::OutputName, DIRECT, true),
+            from_elsewhere(),
+            reachable(),
+            pass(),
+        ]),
         finish(Verdict::Drop),
     ]);
     rules

@@ -72,15 +72,19 @@ fn bridges_are_kept_apart_and_from_the_outside() {
             ..bridge(3)
         };
         let all = [one.clone(), two.clone(), inner.clone()];
-        let _firewall = Firewall::open(options(), &all).unwrap();
+        let firewall = Firewall::open(options(), &all).unwrap();
         let (web, stranger) = (container(&one, 2), container(&two, 2));
         let (closed, beside) = (container(&inner, 2), container(&inner, 3));
         for machine in [&web, &stranger, &closed] {
             serve(&machine.sandbox, 80);
         }
         serve(&outside, 80);
+        publish(&firewall, &web, &everywhere("tcp", 8080));
         for family in [0, 1] {
             let out = address(OUTSIDER[family]);
+            let gateway = address(["10.3.0.1", "fd00:3::1"][family]);
+            refused_from(&closed.sandbox, gateway, 8080);
+            refused_from(&closed.sandbox, address(HOST[family]), 8080);
             refused_from(&stranger.sandbox, web.address(family), 80);
             refused_from(&outside, web.address(family), 80);
             assert_eq!(ask_from(&web.sandbox, out, 80), HOST[family]);
@@ -204,6 +208,8 @@ fn gateway_modes_open_what_they_say() {
             refused_from(&outside, trusting.address(family), 81);
             refused_from(&outside, plain.address(family), 80);
             refused_from(&plain.sandbox, trusting.address(family), 80);
+            refused_from(&plain.sandbox, open.address(family), 80);
+            ask_from(&plain.sandbox, routed.address(family), 80);
             let out = address(OUTSIDER[family]);
             // It is not translated on its way out.
             let answer = ask_from(&routed.sandbox, out, 80);
@@ -221,6 +227,7 @@ fn gateway_modes_open_what_they_say() {
         for family in [0, 1] {
             ask_from(&outside, plain.address(family), 80);
             refused_from(&outside, plain.address(family), 81);
+            refused_from(&open.sandbox, plain.address(family), 80);
         }
     });
 }
