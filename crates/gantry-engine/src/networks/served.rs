@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
+const CANNOT: &str = "cannot start the container's name server";
+
 /// The book of names, and the name servers that answer from it, by container.
 #[derive(Debug)]
 pub(crate) struct Served {
@@ -25,16 +27,19 @@ impl Served {
         }
     }
 
-    /// Serves a container in that namespace from now on, on the runtime of the caller; one that is served already goes on
-    /// as it is.
+    /// Serves a container in that namespace from now on; one that is served already goes on as it is.
     pub(crate) fn begin(&self, container: &str, netns: OwnedFd) -> Result<()> {
         if self.serves(container) {
             return Ok(());
         }
-        let what = "cannot start the container's name server";
-        let sockets = Sockets::open(netns).map_err(|e| Error::caused(what, e))?;
+        let sockets = Sockets::open(netns).map_err(|e| Error::caused(CANNOT, e))?;
+        self.begin_at(container, sockets)
+    }
+
+    /// Serves a container at sockets that are open, on the runtime of the caller.
+    pub(crate) fn begin_at(&self, container: &str, sockets: Sockets) -> Result<()> {
         let handle = self.resolver.serve(container, sockets);
-        let handle = handle.map_err(|e| Error::caused(what, e))?;
+        let handle = handle.map_err(|e| Error::caused(CANNOT, e))?;
         crate::containers::lock(&self.handles).insert(container.to_owned(), handle);
         Ok(())
     }

@@ -20,6 +20,7 @@ use super::record::Record;
 use crate::error::{Error, Result};
 use crate::networks::NetworkRecord;
 use gantry_api::container::{EndpointSettings, NetworkingConfig};
+use gantry_network::dns::Sockets;
 use gantry_network::endpoint::{Endpoint, Families};
 use gantry_network::plane::NetworkError;
 use gantry_network::sandbox::Sandbox;
@@ -43,6 +44,8 @@ pub(super) struct Wanted {
 pub(super) struct Connected {
     pub(super) netns: Option<OwnedFd>,
     pub(super) endpoints: Vec<Endpoint>,
+    /// The name server's sockets, where there is to be one.
+    sockets: Option<Sockets>,
 }
 
 impl Record {
@@ -125,24 +128,25 @@ impl Containers {
         if let Some(other) = mode.strip_prefix("container:") {
             return Ok(Connected {
                 netns: Some(self.netns_of(other)?),
-                endpoints: Vec::new(),
+                ..Connected::default()
             });
         }
-        let sandbox = || {
-            let taken = self.context.spare.take();
+        let prepared = |named| {
+            let taken = self.context.spare.take(named);
             taken.map_err(|e| Error::caused("cannot make a network namespace", e))
         };
         if !record.has_networks() {
             return Ok(Connected {
-                netns: Some(sandbox()?.netns),
-                endpoints: Vec::new(),
+                netns: Some(prepared(false)?.0.netns),
+                ..Connected::default()
             });
         }
         let wanted = self.wanted(record)?;
         for one in &wanted {
             validate::against(&one.network, &one.settings)?;
         }
-        let sandbox = sandbox()?;
+        let named = wanted.iter().any(|one| !one.network.is_predefined());
+        let (sandbox, sockets) = prepared(named)?;
         let mut endpoints: Vec<Endpoint> = Vec::new();
         let chosen = gateways(&wanted.iter().map(Candidate::from).collect::<Vec<_>>());
         for (at, one) in wanted.iter().enumerate() {
@@ -165,6 +169,7 @@ impl Containers {
         Ok(Connected {
             netns: Some(sandbox.netns),
             endpoints,
+            sockets,
         })
     }
 

@@ -83,7 +83,7 @@ impl Containers {
             .any(|network| !network.is_predefined())
     }
 
-    /// Notes a container's names and serves it in its namespace.
+    /// Notes the names of a container that runs, and serves it, if one of its networks is a user's.
     pub(in crate::containers) fn begin_names(
         &self,
         record: &Record,
@@ -106,14 +106,17 @@ impl Containers {
     pub(in crate::containers) fn named(
         &self,
         asked: &Record,
-        connected: Connected,
+        mut connected: Connected,
     ) -> Result<Connected> {
         let record = Record {
             endpoints: connected.endpoints.clone(),
             ..asked.clone()
         };
-        let begun = match &connected.netns {
-            Some(netns) => self.begin_names(&record, netns),
+        let begun = match connected.sockets.take() {
+            Some(sockets) => {
+                self.note_names(&record);
+                self.context.served.begin_at(&record.id, sockets)
+            }
             None => Ok(()),
         };
         match begun {
@@ -122,7 +125,7 @@ impl Containers {
                 Ok(connected)
             }
             Err(error) => {
-                self.leave(&record.id, &connected.endpoints);
+                self.give_back(&record, &connected.endpoints);
                 Err(error)
             }
         }
