@@ -62,6 +62,11 @@ impl NetworkRecord {
         super::is_predefined(&self.name)
     }
 
+    /// The default bridge with `--bridge none`: containers that would be on it have no network.
+    pub fn is_off(&self) -> bool {
+        self.name == "bridge" && self.network.is_none()
+    }
+
     /// How links in containers are called, before their number: `eth` unless the network says otherwise.
     pub fn link_prefix(&self) -> &str {
         let given = self

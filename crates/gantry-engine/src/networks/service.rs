@@ -44,7 +44,8 @@ impl NetworkService {
         let dangling = dangling(filters)?;
         let types = types(filters)?;
         let mut list = Vec::new();
-        for record in self.context.networks.all() {
+        let all = self.context.networks.all();
+        for record in all.into_iter().filter(|record| !record.is_off()) {
             let own = record.is_predefined();
             let unused = || !own && self.containers_on(&record.id).is_empty();
             if is_let_through(filters, &record)
@@ -64,8 +65,16 @@ impl NetworkService {
 
     /// One network with its containers. `scope`: only where the network is of that scope.
     pub fn inspect(&self, text: &str, scope: &str) -> Result<Network> {
-        let record = self.context.networks.find(text)?;
-        if !matches!(scope, "" | "local") {
+        let networks = &self.context.networks;
+        let record = networks.find(text).map_err(|error| match error.kind {
+            // COMPAT: Docker has the words in this order here, and in the other one elsewhere.
+            ErrorKind::InvalidParameter => Error {
+                message: format!("{}: network {text} is ambiguous", between(&error.message)),
+                ..error
+            },
+            _ => error,
+        })?;
+        if record.is_off() || !matches!(scope, "" | "local") {
             return Err(missing(text));
         }
         let mut shown = record.show();
@@ -242,6 +251,12 @@ fn matches_somewhere(filters: &Filters, name: &str, text: &str) -> bool {
         || filters
             .get(name)
             .any(|pattern| regex::Regex::new(pattern).is_ok_and(|p| p.is_match(text)))
+}
+
+/// What is in the last parentheses of a text.
+fn between(text: &str) -> &str {
+    let inner = text.rsplit_once('(').map_or("", |(_, inner)| inner);
+    inner.trim_end_matches(')')
 }
 
 fn dangling(filters: &Filters) -> Result<Option<bool>> {

@@ -17,13 +17,19 @@ struct Bench {
 
 impl Bench {
     fn new(flags: &[&str]) -> Self {
+        Self::with(Options {
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            ..Options::default()
+        })
+    }
+
+    fn with(options: Options) -> Self {
         let machine = Arc::new(Machine::new());
         let quiet = "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding";
         ran(machine.inside(&["sh", "-c", quiet]), b"", PATIENCE).ok();
         let engine = Engine::with(Options {
             machine: Some(machine.clone()),
-            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
-            ..Options::default()
+            ..options
         });
         Self { engine, machine }
     }
@@ -255,6 +261,7 @@ fn what_the_records_say_is_there_after_a_crash() {
     );
     assert!(!bench.has_link("br-0123456789ab"));
     assert!(bench.has_link("br-somebodys"));
+    bench.ip("link del br-somebodys");
 }
 
 #[test]
@@ -432,4 +439,26 @@ fn the_host_is_left_alone_where_the_flags_say_so() {
         let path = format!("/proc/sys/net/{family}");
         assert_eq!(inside(&["cat", &path]), "0", "{family}");
     }
+}
+
+#[test]
+fn without_a_default_bridge_containers_have_the_networks_that_they_name() {
+    let bench = Bench::with(Options {
+        users_bridge: Some("none".to_owned()),
+        ..Options::default()
+    });
+    bench
+        .engine
+        .import(&gantry_testkit::busybox_tar(), "busybox");
+    let ls = bench.docker(&["network", "ls", "--format", "{{.Name}}"]);
+    assert_eq!(ls.ok(), "host\nnone");
+    let links = |network: &str| {
+        let words = format!("run --rm {network} busybox ls /sys/class/net");
+        bench
+            .docker(&words.split_whitespace().collect::<Vec<_>>())
+            .ok()
+    };
+    assert_eq!(links(""), "lo");
+    bench.docker(&["network", "create", "own"]).ok();
+    assert_eq!(links("--network own"), "eth0\nlo");
 }

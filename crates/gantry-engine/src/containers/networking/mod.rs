@@ -110,10 +110,7 @@ impl Containers {
                 settings: EndpointSettings::default(),
             });
         }
-        // The default bridge, with `--bridge none`.
-        if let Some(one) = all.iter().find(|one| one.network.network.is_none()) {
-            return Err(crate::networks::missing(&one.network.name));
-        }
+        all.retain(|one| !one.network.is_off());
         let is_first = |one: &Wanted| mode.as_ref().is_some_and(|m| m.id == one.network.id);
         all.sort_by_key(|one| (!is_first(one), one.network.name.clone()));
         Ok(all)

@@ -126,6 +126,12 @@ fn what_is_asked_for_on_a_network() {
     assert!(bad.ends_with(&lines.join("\n")), "{bad}");
     let bridge = words(&network("bridge", &[]), &asking("10.1.0.7", &["a"]));
     assert_eq!(bridge.lines().count(), 4, "{bridge}");
+    let mut configuration = (*own).clone();
+    configuration.config_only = true;
+    assert_eq!(
+        words(&configuration, &asking("", &[])),
+        "cannot create endpoint on configuration-only network"
+    );
     let at_create = validate::at_create("mine", Some(&own), &asking("x", &[])).unwrap_err();
     let prefix = "invalid config for network mine: invalid endpoint settings:\n* ";
     assert!(at_create.message.starts_with(prefix), "{at_create}");

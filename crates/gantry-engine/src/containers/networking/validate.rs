@@ -29,6 +29,11 @@ pub(in crate::containers) fn against(
     network: &NetworkRecord,
     settings: &EndpointSettings,
 ) -> Result<()> {
+    if network.config_only {
+        return Err(Error::forbidden(
+            "cannot create endpoint on configuration-only network",
+        ));
+    }
     refuse(words(&network.name, Some(network), settings))
 }
 
