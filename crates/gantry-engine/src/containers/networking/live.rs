@@ -12,6 +12,7 @@ use crate::networks::NetworkRecord;
 use gantry_api::container::EndpointSettings;
 use gantry_network::endpoint::{Endpoint, Families, PortRequest};
 use gantry_network::sandbox::Sandbox;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The file of the run directory that names a link which is coming or going.
@@ -68,10 +69,17 @@ impl Containers {
             .networks
             .insert(network.name.clone(), settings.clone());
         let wanted = Wanted { network, settings };
-        if before.state.pid != 0 && before.has_networks() {
-            self.attach_live(container, &before, &wanted)?;
+        let done = match before.state.pid != 0 && before.has_networks() {
+            true => self.attach_live(container, &before, &wanted),
+            false => Ok(()),
+        };
+        if let Err(error) = done.and_then(|()| self.save(&after)) {
+            // All of it or nothing.
+            if let Err(error) = self.detach_live(container, &before, &wanted.network) {
+                tracing::warn!(container = %container.id, %error, "cannot undo a connection to a network");
+            }
+            return Err(error);
         }
-        self.save(&after)?;
         container.record().networks = after.networks;
         self.name_on(container, &wanted.network);
         self.context
@@ -86,11 +94,10 @@ impl Containers {
         record: &Record,
         wanted: &Wanted,
     ) -> Result<()> {
-        let sandbox = sandbox_of(record)?;
+        let sandbox = sandbox_of(container, record)?;
         let link = request::link_name(wanted, &record.endpoints);
         let request = request::endpoint(record, wanted, link)?;
-        let note = self.context.run_dir(&container.id).join(CHANGING_NOTE);
-        let _ = std::fs::write(&note, &request.link);
+        let note = Note::write(self, container, &request.link);
         let endpoint = self.plug(record, wanted, &sandbox, &request)?;
         {
             let mut record = container.record();
@@ -103,12 +110,13 @@ impl Containers {
             record.endpoints.push(endpoint);
         }
         self.save_state(container)?;
-        let _ = std::fs::remove_file(note);
         let priority = |network: &str| match network == wanted.network.id {
             true => wanted.settings.gw_priority,
             false => self.priority(record, network),
         };
-        self.settle_gateways(container, &sandbox, &priority, Vec::new())
+        let settled = self.settle_gateways(container, &sandbox, &priority, Vec::new());
+        drop(note);
+        settled
     }
 
     /// Takes a container off a network.
@@ -181,19 +189,34 @@ impl Containers {
         let Some(endpoint) = taken else {
             return Ok(());
         };
+        let note = Note::write(self, container, &endpoint.link);
+        let begun = self
+            .save_state(container)
+            .and_then(|()| sandbox_of(container, before));
+        let sandbox = match begun {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                let mut record = container.record();
+                if record.state.pid != 0 {
+                    record.endpoints.push(endpoint);
+                    return Err(error);
+                }
+                drop(record);
+                // It has ended meanwhile.
+                self.leave(&container.id, &[endpoint]);
+                return Ok(());
+            }
+        };
         self.unname_on(container, &endpoint);
-        let note = self.context.run_dir(&container.id).join(CHANGING_NOTE);
-        let _ = std::fs::write(&note, &endpoint.link);
-        self.save_state(container)?;
-        let sandbox = sandbox_of(before)?;
         self.context
             .plane
             .detach(&sandbox, &endpoint)
             .map_err(|e| Error::caused("cannot take the container off the network", e))?;
-        let _ = std::fs::remove_file(note);
         let again = endpoint.ports.iter().map(fixed).collect();
         let priority = |network: &str| self.priority(before, network);
-        self.settle_gateways(container, &sandbox, &priority, again)
+        let settled = self.settle_gateways(container, &sandbox, &priority, again);
+        drop(note);
+        settled
     }
 
     /// Leads the default routes where they belong, and the published ports with them. `ports` are those that nobody has.
@@ -314,7 +337,7 @@ impl Containers {
         };
         let record = container.snapshot();
         let is_kept = record.endpoints.iter().any(|e| e.link == link);
-        let done = sandbox_of(&record).and_then(|sandbox| {
+        let done = sandbox_of(container, &record).and_then(|sandbox| {
             if !is_kept {
                 sandbox
                     .remove_link(&link)
@@ -340,8 +363,38 @@ pub(super) fn fixed(port: &gantry_network::endpoint::PublishedPort) -> PortReque
     }
 }
 
-fn sandbox_of(record: &Record) -> Result<Sandbox> {
-    Sandbox::adopt(open_netns(record.state.pid)?)
+/// The note of a link that is coming or going, gone with this.
+struct Note(PathBuf);
+
+impl Note {
+    fn write(containers: &Containers, container: &Container, link: &str) -> Self {
+        let path = containers
+            .context
+            .run_dir(&container.id)
+            .join(CHANGING_NOTE);
+        if let Err(error) = std::fs::write(&path, link) {
+            tracing::warn!(container = %container.id, %error, "cannot note a change of networks");
+        }
+        Self(path)
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn sandbox_of(container: &Container, record: &Record) -> Result<Sandbox> {
+    let netns = open_netns(record.state.pid)?;
+    // While it has its process, no other has that process's number.
+    if !container.has_process() {
+        return Err(Error::conflict(format!(
+            "container {} is not running",
+            record.id
+        )));
+    }
+    Sandbox::adopt(netns)
         .map_err(|e| Error::caused("cannot enter the container's network namespace", e))
 }
 
