@@ -524,7 +524,7 @@ fn message_of(bytes: &[u8], status: StatusCode) -> String {
         message: String,
     }
     if let Ok(refusal) = serde_json::from_slice::<Refusal>(bytes) {
-        return refusal.message;
+        return refusal.message.trim().to_owned();
     }
     let text = String::from_utf8_lossy(bytes).trim().to_owned();
     if text.is_empty() {

@@ -104,6 +104,10 @@ pub(super) fn show(
                 }
                 text.push('\n');
             }
+            // COMPAT: nothing is a line, too.
+            if found.is_empty() {
+                text.push('\n');
+            }
         }
     }
     cx.print(&text)?;
