@@ -4,6 +4,7 @@
 //! addresses and links are nobody else's. Servers are real ones: nginx, redis, and busybox's httpd where any will do.
 
 mod compose;
+mod crash;
 mod day;
 mod links;
 mod many;
