@@ -11,9 +11,11 @@ mod images;
 mod many;
 mod material;
 mod memory;
+mod networks;
 mod peers;
 mod steps;
 mod table;
+mod traffic;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +34,7 @@ const USAGE: &str = "Usage: cargo xtask bench [OPTIONS]
   --engine NAME=CMD    measure the engine that this client command talks to (repeatable)
   --alone              Gantry alone
   --images             instead: pull and load of images, with the floor of this machine (5 runs)
+  --networks           instead: attaching, publishing and traffic (20 runs, among --crowd containers, 200)
   --many               instead: starts with 5,000 containers and 500 images on record
   --steps              instead: where the time of a start goes, step by step
   --binary FILE        measure this binary instead of building one";
@@ -39,12 +42,13 @@ const USAGE: &str = "Usage: cargo xtask bench [OPTIONS]
 struct Options {
     runs: Option<usize>,
     containers: usize,
-    crowd: usize,
+    crowd: Option<usize>,
     engines: Vec<(String, String)>,
     alone: bool,
     steps: bool,
     images: bool,
     many: bool,
+    networks: bool,
     binary: Option<PathBuf>,
 }
 
@@ -52,12 +56,13 @@ fn options(args: &[String]) -> Result<Options> {
     let mut options = Options {
         runs: None,
         containers: 30,
-        crowd: 500,
+        crowd: None,
         engines: Vec::new(),
         alone: false,
         steps: false,
         images: false,
         many: false,
+        networks: false,
         binary: None,
     };
     let mut args = args.iter();
@@ -66,7 +71,7 @@ fn options(args: &[String]) -> Result<Options> {
         match arg.as_str() {
             "--runs" => options.runs = Some(value()?.parse::<usize>()?.max(1)),
             "--containers" => options.containers = value()?.parse::<usize>()?.max(1),
-            "--crowd" => options.crowd = value()?.parse::<usize>()?.max(1),
+            "--crowd" => options.crowd = Some(value()?.parse::<usize>()?.max(1)),
             "--engine" => {
                 let (name, command) = value()?
                     .split_once('=')
@@ -75,6 +80,7 @@ fn options(args: &[String]) -> Result<Options> {
             }
             "--alone" => options.alone = true,
             "--images" => options.images = true,
+            "--networks" => options.networks = true,
             "--many" => options.many = true,
             "--steps" => options.steps = true,
             "--binary" => options.binary = Some(value()?.into()),
@@ -87,6 +93,10 @@ fn options(args: &[String]) -> Result<Options> {
 impl Options {
     fn runs(&self) -> usize {
         self.runs.unwrap_or(if self.images { 5 } else { 20 })
+    }
+
+    fn crowd(&self) -> usize {
+        self.crowd.unwrap_or(if self.networks { 200 } else { 500 })
     }
 }
 
@@ -140,11 +150,19 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             .import(&rootfs)
             .with_context(|| format!("{} cannot import the image", engine.name()))?;
     }
-    let result = measure(&mut engines, &options);
+    let result = match options.networks {
+        true => {
+            debian::need(&[("iperf3", "iperf3")])?;
+            networks::run(&engines, options.runs(), options.crowd()).map(|()| None)
+        }
+        false => measure(&mut engines, &options).map(Some),
+    };
     for engine in &engines {
         engine.client(&["rmi", IMAGE]).output().ok();
     }
-    println!("{}", result?);
+    if let Some(table) = result? {
+        println!("{table}");
+    }
     Ok(())
 }
 
@@ -204,11 +222,11 @@ fn measure(engines: &mut [Box<dyn Engine>], options: &Options) -> Result<Table> 
         idle.push(per_container(engine.as_ref(), *rest, options.containers)?);
     }
     table.amounts("per idle container, PSS", "KB", scaled(&idle, 1e3));
-    eprintln!("{} containers at once ...", options.crowd);
+    eprintln!("{} containers at once ...", options.crowd());
     // Gantry alone: the others take minutes and gigabytes for it.
     if let (Some(engine), Some(rest)) = (engines.first(), rest.first()) {
         let (ps, each) = crowd(engine.as_ref(), *rest, options)?;
-        let count = options.crowd;
+        let count = options.crowd();
         let others = engines.len() - 1;
         let mut times = vec![Some(ps)];
         times.resize_with(1 + others, || None);
@@ -329,7 +347,7 @@ fn crowd(
 ) -> Result<(Samples, Option<u64>)> {
     let mut ids = Vec::new();
     let args = ["run", "-d", "--network", "none", IMAGE, "sleep", "100000"];
-    let started: Result<()> = (0..options.crowd).try_for_each(|_| {
+    let started: Result<()> = (0..options.crowd()).try_for_each(|_| {
         ids.push(engine::output(engine.client(&args))?);
         Ok(())
     });
@@ -345,7 +363,7 @@ fn crowd(
     let (ps, memory) = measured?;
     let each = memory
         .zip(rest)
-        .map(|(with, rest)| with.saturating_sub(rest) / options.crowd as u64);
+        .map(|(with, rest)| with.saturating_sub(rest) / options.crowd() as u64);
     Ok((ps, each))
 }
 

@@ -52,6 +52,25 @@ impl Table {
         ));
     }
 
+    /// Amounts that are small.
+    pub(crate) fn fine(&mut self, title: &str, unit: &str, values: Vec<Option<f64>>) {
+        let cell = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+        self.rows.push((
+            format!("{title} ({unit})"),
+            values.into_iter().map(cell).collect(),
+        ));
+    }
+
+    /// Rows that are known of the first engines alone.
+    pub(crate) fn extend(&mut self, other: Table) {
+        let columns = self.engines.len();
+        self.rows
+            .extend(other.rows.into_iter().map(|(title, mut cells)| {
+                cells.resize(columns, "-".to_owned());
+                (title, cells)
+            }));
+    }
+
     pub(crate) fn amounts(&mut self, title: &str, unit: &str, values: Vec<Option<f64>>) {
         let cell = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
         self.rows.push((
