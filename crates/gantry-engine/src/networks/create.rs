@@ -271,6 +271,10 @@ fn planned(networks: &super::Networks, record: &NetworkRecord) -> Result<Network
 /// What no driver can work with.
 fn check_subnets(network: &Network) -> Result<()> {
     for subnet in &network.subnets {
+        if subnet.net.prefix_len() == 0 {
+            let family = if subnet.net.addr().is_ipv6() { 6 } else { 4 };
+            return Err(Error::invalid(format!("ipv{family} pool is empty")));
+        }
         if let IpNet::V6(net) = subnet.net {
             if net.addr().is_multicast() {
                 return Err(Error::invalid(format!(

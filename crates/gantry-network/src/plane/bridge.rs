@@ -27,10 +27,27 @@ impl Plane {
     ) -> Result<Link, NetworkError> {
         if !bridge.ours {
             let link = users_bridge(&self.netlink, &bridge.link)?;
+            // COMPAT: Docker takes an address off it. It keeps what it has, and gets what containers send to.
+            self.add_addresses(&link, &host_addresses(network, bridge))?;
             self.bring_up(&link)?;
             return Ok(link);
         }
+        let is_new = self.find(&bridge.link)?.is_none();
         let link = self.own_bridge(&bridge.link)?;
+        let done = self.settle_bridge(&link, network, bridge);
+        if done.is_err() && is_new {
+            let _ = self.lower_bridge(&link, true);
+        }
+        done.map(|()| link)
+    }
+
+    /// Gives a bridge of ours its MTU and addresses, and brings it up.
+    fn settle_bridge(
+        &self,
+        link: &Link,
+        network: &Network,
+        bridge: &Bridge,
+    ) -> Result<(), NetworkError> {
         let mtu = mtu(network);
         if link.mtu != mtu {
             self.netlink
@@ -48,9 +65,8 @@ impl Plane {
         if has_v6(network) {
             forwarding::ignore_advertisements(&link.name)?;
         }
-        self.settle_addresses(&link, &wanted)?;
-        self.bring_up(&link)?;
-        Ok(link)
+        self.settle_addresses(link, &wanted)?;
+        self.bring_up(link)
     }
 
     pub(super) fn bring_up(&self, link: &Link) -> Result<(), NetworkError> {
@@ -84,13 +100,7 @@ impl Plane {
 
     /// Gives a bridge of ours its addresses, and takes all others off it.
     fn settle_addresses(&self, bridge: &Link, wanted: &[IpNet]) -> Result<(), NetworkError> {
-        let all =
-            link::addresses(&self.netlink).map_err(NetworkError::kernel("listing addresses"))?;
-        let has: Vec<IpNet> = all
-            .into_iter()
-            .filter(|(index, _)| *index == bridge.index)
-            .map(|(_, net)| net)
-            .collect();
+        let has = self.addresses_on(bridge)?;
         let strange = |net: &&IpNet| !wanted.contains(net) && !is_link_local(**net);
         for other in has.iter().filter(strange) {
             self.netlink
@@ -100,6 +110,19 @@ impl Plane {
                     bridge.name
                 )))?;
         }
+        self.add_addresses(bridge, wanted)
+    }
+
+    fn addresses_on(&self, link: &Link) -> Result<Vec<IpNet>, NetworkError> {
+        let all =
+            link::addresses(&self.netlink).map_err(NetworkError::kernel("listing addresses"))?;
+        let mine = all.into_iter().filter(|(index, _)| *index == link.index);
+        Ok(mine.map(|(_, net)| net).collect())
+    }
+
+    /// Adds addresses that a bridge does not have yet.
+    fn add_addresses(&self, bridge: &Link, wanted: &[IpNet]) -> Result<(), NetworkError> {
+        let has = self.addresses_on(bridge)?;
         for net in wanted.iter().filter(|net| !has.contains(net)) {
             self.netlink
                 .execute(&[link::add_address(bridge.index, *net)])

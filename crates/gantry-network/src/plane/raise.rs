@@ -112,6 +112,13 @@ impl Plane {
                 self.firewall.remove_bridge(&bridge.link)
             }
             Driver::Macvlan { parent, .. } | Driver::Ipvlan { parent, .. } => {
+                // The last network on a VLAN takes it away.
+                let mut others = self.segments().into_iter();
+                if others.any(|other| {
+                    other.network.id != segment.network.id && other.link.index == segment.link.index
+                }) {
+                    return Ok(());
+                }
                 self.lower_parent(parent, &segment.link)
             }
         }

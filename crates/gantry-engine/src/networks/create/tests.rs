@@ -288,6 +288,10 @@ fn subnets_that_no_bridge_can_have() {
         bench.refused(v6("ff02::/64")).1,
         "multicast subnet 'ff02::/64' is not allowed"
     );
+    assert_eq!(
+        bench.refused(with_subnets("all", &["0.0.0.0/0"])).1,
+        "ipv4 pool is empty"
+    );
     let null = |config: Option<Vec<IpamConfig>>| CreateNetwork {
         ipam: Some(Ipam {
             driver: "null".to_owned(),

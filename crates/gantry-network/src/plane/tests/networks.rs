@@ -362,3 +362,44 @@ fn settings_of_a_link() {
         assert_eq!(veths().len(), 1);
     });
 }
+
+#[test]
+fn a_network_that_cannot_be_made_leaves_nothing() {
+    on_a_host(|| {
+        let plane = open(&[], &[]);
+        let large = Network {
+            mtu: 99_999,
+            ..network("large", &["10.3.0.0/24"])
+        };
+        assert!(plane.add(&large).is_err());
+        assert!(!has("br-large") && !plane.is_up("large"));
+    });
+}
+
+#[test]
+fn a_bridge_of_the_users_gets_the_gateways_address_and_keeps_its_own() {
+    on_a_host(|| {
+        ip("link add br7 type bridge");
+        ip("address add 10.7.0.1/24 dev br7");
+        let mut users = network("users", &["10.8.0.0/24"]);
+        let Driver::Bridge(bridge) = &mut users.driver else {
+            unreachable!("it is a bridge");
+        };
+        bridge.link = "br7".into();
+        bridge.ours = false;
+        let plane = open(&[], &[]);
+        plane.add(&users).unwrap();
+        let shown = ip("-4 address show br7");
+        assert!(
+            shown.contains("10.7.0.1/24") && shown.contains("10.8.0.1/24"),
+            "{shown}"
+        );
+        let sandbox = Sandbox::new().unwrap();
+        let endpoint = plane.attach("users", &sandbox, &request("eth0")).unwrap();
+        assert!(inside(&sandbox, || ping(endpoint.gateway_v4.unwrap())));
+        plane.release(&endpoint).unwrap();
+        drop(sandbox);
+        plane.remove("users").unwrap();
+        assert!(has("br7"));
+    });
+}
