@@ -9,6 +9,9 @@ pub(super) const HEAD: usize = 12;
 /// Bytes of an answer by UDP to who does not say that it takes more (RFC 1035, 2.3.4).
 const PLAIN_LIMIT: u16 = 512;
 
+/// Bytes of the longest query that is read: there are no such, and many at once would take the daemon's memory.
+const LONGEST: usize = 4096;
+
 const RESPONSE: u8 = 0x80;
 const OPCODE: u8 = 0x78;
 
@@ -44,7 +47,7 @@ impl Question {
         if head[2] & OPCODE != 0 {
             return Err(Fault::NotImplemented);
         }
-        if u16::from_be_bytes([head[4], head[5]]) != 1 {
+        if bytes.len() > LONGEST || u16::from_be_bytes([head[4], head[5]]) != 1 {
             return Err(Fault::Malformed);
         }
         let mut decoder = BinDecoder::new(bytes).clone(HEAD as u16);

@@ -15,7 +15,9 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// Queries of one container that may wait for an answer from outside. COMPAT: Docker's `maxConcurrent`.
 const MOST_WAITING: usize = 1024;
-/// So long a further one waits for its turn, then it is refused.
+/// So many more wait for their turn; a further one is refused at once.
+const MOST_IN_LINE: usize = 1024;
+/// So long one waits for its turn, then it is refused.
 const TURN: Duration = Duration::from_secs(4);
 /// The same for all containers together: each takes a descriptor of the daemon's.
 const MOST_WAITING_IN_ALL: usize = 4096;
@@ -103,12 +105,23 @@ async fn serve_udp(served: Arc<Served>, socket: Arc<UdpSocket>) {
             }
             Some(_) = errands.join_next() => continue,
         }
-        let Ok((query, from)) = receive(&socket) else {
-            continue;
+        let (query, from) = match receive(&socket) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => {
+                tracing::warn!(container = served.container, %error, "cannot receive a query");
+                tokio::time::sleep(REST).await;
+                continue;
+            }
         };
         match decide(&*served.directory, &served.container, &query, false) {
             // A client that does not read loses its answer, and only that.
             Decision::Answer(answer) => drop(socket.try_send_to(&answer, from)),
+            Decision::Forward(_) if errands.len() >= MOST_WAITING + MOST_IN_LINE => {
+                if let Some(refusal) = server_failure(&query, ResponseCode::Refused) {
+                    let _ = socket.try_send_to(&refusal, from);
+                }
+            }
             Decision::Forward(end) => {
                 let (served, socket) = (served.clone(), socket.clone());
                 errands.spawn(async move {

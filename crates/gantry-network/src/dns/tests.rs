@@ -435,6 +435,35 @@ fn others_do_not_wait_for_a_mute_server() {
 }
 
 #[test]
+fn a_flood_is_refused() {
+    let place = Place::new();
+    place.book.note("web", &["10.0.0.2"]);
+    let mute = Server::start(None, [192, 0, 2, 2], None);
+    place.book.set_upstreams(&[mute.upstream(true)]);
+    let client = place.client();
+    let quick = Some(Duration::from_millis(1));
+    client.set_read_timeout(quick).expect("timeout");
+    let query = question("example.org.", RecordType::A).to_vec();
+    let query = query.expect("query");
+    let mut buffer = [0; 512];
+    let mut refused = 0;
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while refused == 0 && Instant::now() < deadline {
+        for _ in 0..100 {
+            client.send_to(&query, SERVER).expect("sent");
+        }
+        while let Ok((length, _)) = client.recv_from(&mut buffer) {
+            let answer = Message::from_vec(&buffer[..length]).expect("message");
+            assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "nothing was refused");
+    // What is ours is answered all the same.
+    assert_eq!(place.ask("web.", RecordType::A).answers.len(), 1);
+}
+
+#[test]
 fn what_is_no_query_does_no_harm() {
     let place = Place::new();
     place.book.note("web", &["10.0.0.2"]);
@@ -457,6 +486,10 @@ fn what_is_no_query_does_no_harm() {
     let mut endless = good[..12].to_vec();
     endless.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1]);
     let answer = answer_to(&place, &endless);
+    assert_eq!(answer.metadata.response_code, ResponseCode::FormErr);
+    let mut long = good.clone();
+    long.resize(5000, 0);
+    let answer = answer_to(&place, &long);
     assert_eq!(answer.metadata.response_code, ResponseCode::FormErr);
     let mut update = good.clone();
     update[2] |= 5 << 3;

@@ -1,6 +1,6 @@
 //! Names: the name server at 127.0.0.11, `/etc/hosts` and `/etc/resolv.conf`, and links.
 
-use gantry_testkit::{Engine, Machine, Options, Ran, busybox_tar, debian_tar};
+use gantry_testkit::{Engine, Machine, Options, Ran, busybox_tar, debian_tar, servers_tar};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,6 +176,7 @@ fn a_container_may_have_port_53_itself() {
     let serve = "use IO::Socket::INET; my %at = (LocalAddr => '0.0.0.0', LocalPort => 53); \
                  my $udp = IO::Socket::INET->new(%at, Proto => 'udp') or die; \
                  my $tcp = IO::Socket::INET->new(%at, Proto => 'tcp', Listen => 9) or die; \
+                 $| = 1; print qq(listens\\n); \
                  if (fork) { while ($udp->recv(my $text, 512)) { $udp->send($text) } } \
                  else { while (my $one = $tcp->accept) { print $one scalar <$one>; close $one } }";
     let words = [
@@ -191,6 +192,9 @@ fn a_container_may_have_port_53_itself() {
         serve,
     ];
     engine.gantry(&words).ok();
+    gantry_testkit::until("the server listens", Duration::from_secs(20), || {
+        engine.gantry(&["logs", "dns"]).stdout.contains("listens")
+    });
     let ask = "use IO::Socket::INET; for my $kind ('udp', 'tcp') { \
                my $one = IO::Socket::INET->new(PeerAddr => 'dns:53', Proto => $kind) or die; \
                print $one \"hello\\n\"; $one->flush; print scalar <$one> }";
@@ -432,5 +436,86 @@ fn links_are_ways_where_there_are_no_others() {
     engine.kill_daemon();
     engine.launch();
     check(&engine);
+    engine.clean();
+}
+
+#[test]
+fn real_resolvers_are_content() {
+    let machine = Arc::new(Machine::new());
+    let mut engine = Engine::with(Options {
+        machine: Some(machine),
+        ..Options::default()
+    });
+    engine.import(&busybox_tar(), "busybox");
+    engine.import(&servers_tar(), "servers");
+    ok(&engine, "network create town");
+    let pages = "mkdir /w; echo paper > /w/index.html; exec httpd -f -p 80 -h /w";
+    let words = [
+        "run",
+        "-d",
+        "--name",
+        "pages",
+        "--network",
+        "town",
+        "busybox",
+        "sh",
+        "-c",
+        pages,
+    ];
+    engine.gantry(&words).ok();
+    // nginx asks with one socket of its own for as long as it lives.
+    let proxy = "printf 'events {} http { resolver 127.0.0.11 valid=1s ipv6=off; server { listen 8080; location / { \
+                 set $to http://pages; proxy_pass $to; } } }' > /n.conf; exec nginx -c /n.conf -g 'daemon off;'";
+    let words = [
+        "run",
+        "-d",
+        "--name",
+        "proxy",
+        "--network",
+        "town",
+        "servers",
+        "sh",
+        "-c",
+        proxy,
+    ];
+    engine.gantry(&words).ok();
+    let address = address(&engine, "pages", "town");
+    let dig = |engine: &Engine, words: &str| {
+        let script = format!("dig +tries=1 +timeout=5 {words}");
+        shell(engine, "proxy", &script).ok()
+    };
+    for way in ["+notcp", "+tcp", "+noedns", "+edns=0 +bufsize=1232"] {
+        assert_eq!(
+            dig(&engine, &format!("+short {way} pages")),
+            address,
+            "{way}"
+        );
+    }
+    let whole = dig(&engine, "pages");
+    assert!(whole.contains("status: NOERROR"), "{whole}");
+    assert!(whole.contains("flags: qr rd ra;"), "{whole}");
+    let line = whole.lines().find(|l| l.starts_with("pages."));
+    let fields: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
+    assert_eq!(fields, ["pages.", "600", "IN", "A", &*address]);
+    assert_eq!(dig(&engine, &format!("+short -x {address}")), "pages.town.");
+    for kind in ["AAAA", "MX"] {
+        let said = dig(&engine, &format!("pages {kind}"));
+        assert!(
+            said.contains("status: NOERROR") && said.contains("ANSWER: 0"),
+            "{said}"
+        );
+    }
+    assert_eq!(lookup_by(&engine, "proxy", "pages"), address);
+    let fetch = |engine: &Engine| {
+        let said = shell(engine, "proxy", "curl -s http://127.0.0.1:8080/");
+        said.code == 0 && said.stdout == "paper\n"
+    };
+    let patience = Duration::from_secs(10);
+    gantry_testkit::until("nginx finds the pages", patience, || fetch(&engine));
+    engine.kill_daemon();
+    engine.launch();
+    // What it has remembered is too old by now.
+    std::thread::sleep(Duration::from_secs(2));
+    gantry_testkit::until("nginx finds them again", patience, || fetch(&engine));
     engine.clean();
 }
