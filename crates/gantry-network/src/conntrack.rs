@@ -30,7 +30,7 @@ const SOURCE_PORT: u16 = 2;
 const DESTINATION_PORT: u16 = 3;
 const NESTED: u16 = 0x8000;
 
-/// Changes of this time are seen to together.
+/// After the first change, those of this time are seen to together.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Connections that are no longer right. TCP begins anew by itself.
@@ -130,7 +130,6 @@ fn start() -> std::io::Result<Sender<Forgotten>> {
 
 fn run(netlink: &Netlink, queue: &Receiver<Forgotten>) {
     while let Ok(first) = queue.recv() {
-        std::thread::sleep(PAUSE);
         let all: Vec<Forgotten> = std::iter::once(first).chain(queue.try_iter()).collect();
         let tables: BTreeSet<(bool, u8)> = all.iter().map(|f| (f.is_v4(), f.protocol())).collect();
         for (v4, protocol) in tables {
@@ -138,6 +137,7 @@ fn run(netlink: &Netlink, queue: &Receiver<Forgotten>) {
                 tracing::warn!(error = %refusal.error, "forgetting connections of ports that changed hands");
             }
         }
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -15,7 +15,6 @@ mod conntrack;
 pub mod dns;
 pub mod endpoint;
 mod error;
-#[allow(dead_code, reason = "links between containers are on their way")]
 mod firewall;
 pub mod host;
 mod link;

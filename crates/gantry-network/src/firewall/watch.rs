@@ -59,12 +59,14 @@ impl Firewall {
             if woken == Woken::Event && !self.is_foreign(events) {
                 continue;
             }
+            self.ask_again();
             let first = Instant::now();
             while first.elapsed() < PATIENCE {
                 match wait(events, stopped, Some(QUIET)) {
                     None => return,
                     Some(Woken::Time) => break,
-                    Some(Woken::Event) => drop(events.authors()),
+                    Some(Woken::Event) if self.is_foreign(events) => self.ask_again(),
+                    Some(Woken::Event) => {}
                 }
             }
             for _ in 0..ATTEMPTS {
@@ -88,8 +90,15 @@ impl Firewall {
         }
     }
 
+    /// Whom the host's own firewall has let in may not be let in any more. At once: who comes after the change is not to
+    /// wait twice.
+    fn ask_again(&self) {
+        if let Err(error) = self.forget_admissions() {
+            tracing::warn!(%error, "clients of published ports");
+        }
+    }
+
     fn reconcile_after_others(&self) -> Result<(), NetworkError> {
-        self.forget_admissions()?;
         if self.reconcile()? {
             tracing::info!("rules of ours that somebody had changed were put back");
         }

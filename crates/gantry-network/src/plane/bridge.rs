@@ -62,9 +62,7 @@ impl Plane {
             wanted.push(IpNet::V6(LINK_LOCAL));
         }
         allow_ipv6(&link.name, network)?;
-        if has_v6(network) {
-            forwarding::ignore_advertisements(&link.name)?;
-        }
+        forwarding::ignore_advertisements(&link.name)?;
         self.settle_addresses(link, &wanted)?;
         self.bring_up(link)
     }

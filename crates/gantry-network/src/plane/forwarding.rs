@@ -63,10 +63,13 @@ fn keep_advertised_routes() -> Result<(), NetworkError> {
     Ok(())
 }
 
-/// No container is a router of the host's.
+/// No container is a router of the host's. A kernel without IPv6 has no such file.
 pub(super) fn ignore_advertisements(bridge: &str) -> Result<(), NetworkError> {
     let path: PathBuf = [LINKS_V6, bridge, "accept_ra"].iter().collect();
-    write(&path, NEVER)
+    match path.exists() {
+        true => write(&path, NEVER),
+        false => Ok(()),
+    }
 }
 
 fn write(path: &Path, value: &str) -> Result<(), NetworkError> {

@@ -10,6 +10,7 @@ mod links;
 mod many;
 mod ports;
 mod publishing;
+mod walls;
 
 use gantry_testkit::{Engine, Machine, Options, Ran, busybox_tar, ran, servers_tar};
 use serde_json::Value;
