@@ -126,6 +126,15 @@ fn what_is_asked_for_on_a_network() {
     assert!(bad.ends_with(&lines.join("\n")), "{bad}");
     let bridge = words(&network("bridge", &[]), &asking("10.1.0.7", &["a"]));
     assert_eq!(bridge.lines().count(), 4, "{bridge}");
+    let mac = |text: &str| EndpointSettings {
+        mac_address: text.into(),
+        ..EndpointSettings::default()
+    };
+    assert_eq!(words(&own, &mac("02:42:ac-11:00:02")), "");
+    assert_eq!(
+        words(&own, &mac("02:42:zz")),
+        "invalid MAC address 02:42:zz"
+    );
     let mut configuration = (*own).clone();
     configuration.config_only = true;
     assert_eq!(

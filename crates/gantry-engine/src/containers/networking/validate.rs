@@ -18,7 +18,8 @@ pub(in crate::containers) fn at_create(
     network: Option<&NetworkRecord>,
     settings: &EndpointSettings,
 ) -> Result<()> {
-    refuse(words(name, network, settings)).map_err(|error| Error {
+    let checked = check_mac(settings).and_then(|()| refuse(words(name, network, settings)));
+    checked.map_err(|error| Error {
         message: format!("invalid config for network {name}: {}", error.message),
         ..error
     })
@@ -34,7 +35,18 @@ pub(in crate::containers) fn against(
             "cannot create endpoint on configuration-only network",
         ));
     }
+    check_mac(settings)?;
     refuse(words(&network.name, Some(network), settings))
+}
+
+fn check_mac(settings: &EndpointSettings) -> Result<()> {
+    let text = &settings.mac_address;
+    let is_byte = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+    let parts: Vec<&str> = text.split([':', '-']).collect();
+    if text.is_empty() || (parts.len() == 6 && parts.iter().all(|part| is_byte(part))) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("invalid MAC address {text}")))
 }
 
 fn refuse(words: Vec<String>) -> Result<()> {
