@@ -381,20 +381,27 @@ impl Attachment<'_> {
         Ok(index)
     }
 
-    /// Tells the neighbours of an address that may have another MAC than they remember. (Of IPv6 the kernel tells them
-    /// by itself, see [`Sandbox::configure`].)
+    /// Tells the neighbours of addresses that may have another MAC than they remember. (Of IPv6 the kernel does so when a
+    /// link comes up, see [`Sandbox::configure`], but then nothing passes yet.)
     fn announce(&self, inner: u32) -> Result<(), NetworkError> {
-        for taken in self.taken {
+        let may_be_misremembered = |taken: &Taken| {
             let address = taken.address.addr();
             let is_default = self.mac == mac::default(address);
-            if self.segment.may_be_misremembered(address, is_default) && address.is_ipv4() {
-                self.sandbox
-                    .netlink
-                    .execute(&link::announce(inner, self.mac))
-                    .map_err(NetworkError::kernel("announcing the container's MAC"))?;
-            }
+            self.segment.may_be_misremembered(address, is_default)
+        };
+        // Each is noted, whatever the others are.
+        let count = self
+            .taken
+            .iter()
+            .filter(|t| may_be_misremembered(t))
+            .count();
+        if count == 0 {
+            return Ok(());
         }
-        Ok(())
+        self.sandbox
+            .netlink
+            .execute(&link::announce(inner, self.mac))
+            .map_err(NetworkError::kernel("announcing the container's MAC"))
     }
 }
 
