@@ -7,6 +7,7 @@ use crate::moment;
 use gantry_api::filter::Filters;
 use jiff::Timestamp;
 use regex::Regex;
+use std::collections::HashMap;
 
 const NAMES: [&str; 17] = [
     "ancestor",
@@ -45,6 +46,8 @@ pub(super) struct ListFilters<'a> {
     tasks: bool,
     published: Vec<Ports<'a>>,
     exposed: Vec<Ports<'a>>,
+    /// What containers are called by others' links, by their IDs; looked up where names are asked for.
+    names_by_links: HashMap<String, Vec<String>>,
 }
 
 /// `until`: a point in time, the earliest of several.
@@ -97,6 +100,10 @@ impl<'a> ListFilters<'a> {
             tasks: tasks.map_err(|e| Error::invalid(e.0))?,
             published: ports("publish")?,
             exposed: ports("expose")?,
+            names_by_links: match filters.contains("name") {
+                true => containers.names_by_links(),
+                false => HashMap::new(),
+            },
             containers,
             filters,
         })
@@ -112,7 +119,7 @@ impl<'a> ListFilters<'a> {
         let labels = record.config.labels.clone().unwrap_or_default();
         !self.tasks
             && (!self.filters.contains("id") || self.ids.contains(&record.id))
-            && self.matches_name(&record.name)
+            && self.matches_names(record)
             && (self.exited.is_empty()
                 || (state.status == Status::Exited && self.exited.contains(&state.exit_code)))
             && (self.statuses.is_empty() || self.statuses.contains(&state.status))
@@ -128,10 +135,16 @@ impl<'a> ListFilters<'a> {
     }
 
     /// A name is its own match, or matches as a regular expression, with a slash before it or without.
+    fn matches_names(&self, record: &Record) -> bool {
+        let links = self.names_by_links.get(&record.id);
+        let links = links.into_iter().flatten();
+        let mut links = links.map(|name| name.trim_start_matches('/'));
+        !self.filters.contains("name")
+            || self.matches_name(&record.name)
+            || links.any(|name| self.matches_name(name))
+    }
+
     fn matches_name(&self, name: &str) -> bool {
-        if !self.filters.contains("name") {
-            return true;
-        }
         let with_slash = format!("/{name}");
         self.filters.get("name").any(|wanted| {
             wanted == name

@@ -27,7 +27,10 @@ impl Containers {
     fn inspect_record(&self, mut record: Record, size: bool) -> ContainerInspect {
         record.host_config.links = self.shown_links(&record);
         let context = &self.context;
-        let dir = context.run_dir(&record.id);
+        // Who shares another's network shares its files.
+        let other = record.network_mode().strip_prefix("container:");
+        let other = other.and_then(|name| self.find(name).ok());
+        let dir = context.run_dir(other.as_ref().map_or(&record.id, |other| &other.id));
         let path = |name: &str| {
             let file = dir.join(name);
             if file.exists() {

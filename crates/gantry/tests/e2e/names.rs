@@ -272,6 +272,8 @@ fn links_on_the_default_bridge() {
     let listed = ok(&engine, &list);
     assert_eq!(listed, "db,web/db,web/my-db");
     let found = ok(&engine, "inspect --format {{.Id}} web/my-db");
+    let listed = ok(&engine, "ps --no-trunc -q --filter name=web/my");
+    assert_eq!(listed, id);
     assert_eq!(found, id);
     // Another address, which the linking container is told.
     ok(&engine, "stop -t 0 db");
