@@ -9,6 +9,7 @@
 mod archives;
 mod documents;
 mod mutate;
+mod queries;
 mod tars;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("manifest", documents::manifest),
     ("reference", documents::reference),
     ("words", documents::words),
+    ("query", queries::answer),
     ("tar", tars::read),
     ("copy", tars::copy),
     ("layer", tars::layer),

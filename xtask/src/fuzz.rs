@@ -26,6 +26,7 @@ const TARGETS: &[Target] = &[
     ("manifest", 4096, "json"),
     ("reference", 400, "reference"),
     ("words", 400, "reference"),
+    ("query", 4096, "query"),
     ("tar", 16384, "tar"),
     ("copy", 16384, "tar"),
     ("layer", 16384, "tar"),

@@ -46,6 +46,19 @@ pub trait Directory: Send + Sync {
     fn outside(&self, container: &str) -> Outside;
 }
 
+/// What a query is answered with from here alone; None: others are to be asked, or it is no query.
+pub fn answered(
+    directory: &dyn Directory,
+    container: &str,
+    query: &[u8],
+    by_tcp: bool,
+) -> Option<Vec<u8>> {
+    match answer::decide(directory, container, query, by_tcp) {
+        answer::Decision::Answer(answer) => Some(answer),
+        answer::Decision::Forward(_) | answer::Decision::Ignore => None,
+    }
+}
+
 /// The names that are not ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outside {
