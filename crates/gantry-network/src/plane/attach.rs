@@ -334,7 +334,10 @@ impl Plane {
             errors.extend(closed.err());
         }
         errors.extend(unlink(self, &segment).err());
-        self.firewall.forget(targets(endpoint));
+        // The kernel goes through all that it remembers for this, 10 ms and more: only where others were led here.
+        if endpoint.ports.iter().any(|port| port.protocol != "tcp") {
+            self.firewall.forget(targets(endpoint));
+        }
         segment.free(&addresses);
         NetworkError::all(errors)
     }
