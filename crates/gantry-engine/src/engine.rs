@@ -80,7 +80,7 @@ fn open_blocking(
     }
     let policy = crate::images::policy::Policy::open(settings.image_policy.clone())?;
     let store = Arc::new(Store::open_with(&settings.data_root, store)?);
-    let (records, endpoints) = recover::read_records(&store, &settings.exec_root)?;
+    let mut records = recover::read_records(&store, &settings.exec_root)?;
     let host = crate::system::identity(&store)?;
     let NetworkOptions {
         bridge,
@@ -88,6 +88,7 @@ fn open_blocking(
         ..
     } = network_options.clone();
     let networks = Networks::open(store.clone(), network_options, &host)?;
+    let endpoints = recover::take_endpoints(&mut records, &networks);
     let plane = open_plane(&networks, bridge, &plane_options, &endpoints)?;
     let unified_cgroup = !std::path::Path::new("/sys/fs/cgroup/memory").exists();
     let events = Arc::new(Events::new());

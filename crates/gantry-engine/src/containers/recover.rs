@@ -7,6 +7,7 @@ use super::record::{Record, Status};
 use super::transition::Operation;
 use super::{Container, Containers, lock, networking, restart};
 use crate::error::{Error, Result};
+use crate::networks::Networks;
 use gantry_network::endpoint::Endpoint;
 use gantry_runtime::cgroup::Cgroup;
 use gantry_runtime::shim_client::{self, ExitRecord, Found, Watch};
@@ -14,11 +15,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// All records in the database, and the endpoints of those that were alive when the daemon ended.
-pub(crate) fn read_records(
-    store: &gantry_store::Store,
-    exec_root: &Path,
-) -> Result<(Vec<Record>, Vec<Endpoint>)> {
+/// All records in the database.
+pub(crate) fn read_records(store: &gantry_store::Store, exec_root: &Path) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     let mut states: HashMap<String, String> =
         store.database.all(super::STATE)?.into_iter().collect();
@@ -31,7 +29,8 @@ pub(crate) fn read_records(
                 changing
                     .into_iter()
                     .for_each(|changing| record.take_up(changing));
-                if record.endpoints.is_empty() {
+                // One that is known to run has those of its record, and none where it has left all its networks.
+                if record.endpoints.is_empty() && !record.state.status.is_alive() {
                     record.endpoints = networking::noted(&exec_root.join("c").join(&id));
                 }
                 records.push(record);
@@ -41,11 +40,54 @@ pub(crate) fn read_records(
             }
         }
     }
-    let endpoints = records
-        .iter()
-        .flat_map(|r: &Record| r.endpoints.clone())
+    Ok(records)
+}
+
+/// The endpoints of containers that were alive when the daemon ended. One on a network that the container does not ask for
+/// is of a connection that was not finished, or of the end of one: it goes. So does one with an address or a port that a later
+/// start has got: its container had ended, and the daemon did not live to record that.
+pub(crate) fn take_endpoints(records: &mut [Record], networks: &Networks) -> Vec<Endpoint> {
+    for record in &mut *records {
+        let asked: HashSet<String> = record
+            .networks
+            .keys()
+            .filter_map(|name| Some(networks.find(name).ok()?.id.clone()))
+            .collect();
+        record.endpoints.retain(|e| asked.contains(&e.network));
+    }
+    let mut order: Vec<&mut Record> = records
+        .iter_mut()
+        .filter(|r| !r.endpoints.is_empty())
         .collect();
-    Ok((records, endpoints))
+    // A start that is not recorded yet is the last of all.
+    order.sort_by_key(|r| {
+        let started = r.state.status.is_alive().then_some(r.state.started_at);
+        std::cmp::Reverse((started.is_none(), started.flatten()))
+    });
+    let mut claimed = HashSet::new();
+    let mut kept = Vec::new();
+    for record in order {
+        record.endpoints.retain(|endpoint| {
+            let claims = claims(endpoint);
+            let is_free = claims.is_disjoint(&claimed);
+            if is_free {
+                claimed.extend(claims);
+            }
+            is_free
+        });
+        kept.extend(record.endpoints.iter().cloned());
+    }
+    kept
+}
+
+/// What nobody else can have at the same time, as text: addresses on the network, ports of the host.
+fn claims(endpoint: &Endpoint) -> HashSet<String> {
+    let network = &endpoint.network;
+    let v4 = endpoint.v4.map(|net| format!("{network} {}", net.addr()));
+    let v6 = endpoint.v6.map(|net| format!("{network} {}", net.addr()));
+    let ports = endpoint.ports.iter().filter(|port| port.host_port != 0);
+    let ports = ports.map(|p| format!("{} {} {}", p.protocol, p.host_ip, p.host_port));
+    v4.into_iter().chain(v6).chain(ports).collect()
 }
 
 impl Containers {
@@ -216,4 +258,58 @@ fn names_in(dir: &Path) -> Result<Vec<String>> {
         .flatten()
         .filter_map(|e| e.file_name().into_string().ok())
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_the_last_one_s_who_got_it() {
+        let endpoint = |address: &str| Endpoint {
+            id: address.into(),
+            network: "n".into(),
+            host_link: String::new(),
+            link: "eth0".into(),
+            v4: Some(address.parse().unwrap()),
+            v6: None,
+            gateway_v4: None,
+            gateway_v6: None,
+            mac: String::new(),
+            ports: Vec::new(),
+        };
+        let claimed = claims(&endpoint("10.0.0.2/24"));
+        assert!(!claimed.is_disjoint(&claims(&endpoint("10.0.0.2/24"))));
+        assert!(claimed.is_disjoint(&claims(&endpoint("10.0.0.3/24"))));
+
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(gantry_store::Store::open(dir.path()).unwrap());
+        let networks = Networks::open(store, Default::default(), "host").unwrap();
+        let bridge = networks.named("bridge").unwrap().id.clone();
+        let record = |started: Option<i64>, address: &str| {
+            let mut record = super::super::record::tests::record();
+            record.networks.insert("bridge".into(), Default::default());
+            record.endpoints = vec![Endpoint {
+                network: bridge.clone(),
+                ..endpoint(address)
+            }];
+            if let Some(second) = started {
+                record.state.status = Status::Running;
+                record.state.started_at = Some(jiff::Timestamp::from_second(second).unwrap());
+            }
+            record
+        };
+        let mut records = [
+            record(Some(1), "10.0.0.2/24"),
+            record(Some(2), "10.0.0.2/24"),
+            record(Some(3), "10.0.0.3/24"),
+            record(None, "10.0.0.3/24"),
+            record(Some(1), "10.0.0.4/24"),
+        ];
+        records[4].networks.clear();
+        let kept = take_endpoints(&mut records, &networks);
+        assert_eq!(kept.len(), 2);
+        let left: Vec<usize> = records.iter().map(|r| r.endpoints.len()).collect();
+        assert_eq!(left, [0, 1, 0, 1, 0]);
+    }
 }

@@ -112,7 +112,9 @@ impl NetworkService {
         known.map_err(|e| Error::invalid(e.0))?;
         let until = until_for_prune(filters)?;
         let mut removed = Vec::new();
-        for record in self.context.networks.all() {
+        let mut all = self.context.networks.all();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        for record in all {
             let labels = &record.labels;
             if record.config_only
                 || record.is_predefined()
