@@ -88,7 +88,9 @@ fn open_blocking(
         ..
     } = network_options.clone();
     let networks = Networks::open(store.clone(), network_options, &host)?;
-    let endpoints = recover::take_endpoints(&mut records, &networks);
+    let endpoints = recover::take_endpoints(&mut records, &networks, |id| {
+        recover::runs(&settings.exec_root, id)
+    });
     let plane = open_plane(&networks, bridge, &plane_options, &endpoints)?;
     let unified_cgroup = !std::path::Path::new("/sys/fs/cgroup/memory").exists();
     let events = Arc::new(Events::new());

@@ -46,7 +46,12 @@ pub(crate) fn read_records(store: &gantry_store::Store, exec_root: &Path) -> Res
 /// The endpoints of containers that were alive when the daemon ended. One on a network that the container does not ask for
 /// is of a connection that was not finished, or of the end of one: it goes. So does one with an address or a port that a later
 /// start has got: its container had ended, and the daemon did not live to record that.
-pub(crate) fn take_endpoints(records: &mut [Record], networks: &Networks) -> Vec<Endpoint> {
+/// `runs` says whether a container still does.
+pub(crate) fn take_endpoints(
+    records: &mut [Record],
+    networks: &Networks,
+    runs: impl Fn(&str) -> bool,
+) -> Vec<Endpoint> {
     for record in &mut *records {
         let asked: HashSet<String> = record
             .networks
@@ -55,6 +60,18 @@ pub(crate) fn take_endpoints(records: &mut [Record], networks: &Networks) -> Vec
             .collect();
         record.endpoints.retain(|e| asked.contains(&e.network));
     }
+    let mut seen = HashSet::new();
+    let mut twice = HashSet::new();
+    for claim in records.iter().flat_map(|r| &r.endpoints).flat_map(claims) {
+        if !seen.insert(claim.clone()) {
+            twice.insert(claim);
+        }
+    }
+    let ended: HashSet<String> = records
+        .iter()
+        .filter(|r| r.endpoints.iter().any(|e| !claims(e).is_disjoint(&twice)) && !runs(&r.id))
+        .map(|r| r.id.clone())
+        .collect();
     let mut order: Vec<&mut Record> = records
         .iter_mut()
         .filter(|r| !r.endpoints.is_empty())
@@ -62,7 +79,8 @@ pub(crate) fn take_endpoints(records: &mut [Record], networks: &Networks) -> Vec
     // A start that is not recorded yet is the last of all.
     order.sort_by_key(|r| {
         let started = r.state.status.is_alive().then_some(r.state.started_at);
-        std::cmp::Reverse((started.is_none(), started.flatten()))
+        let runs = !ended.contains(&r.id);
+        std::cmp::Reverse((runs, started.is_none(), started.flatten()))
     });
     let mut claimed = HashSet::new();
     let mut kept = Vec::new();
@@ -78,6 +96,12 @@ pub(crate) fn take_endpoints(records: &mut [Record], networks: &Networks) -> Vec
         kept.extend(record.endpoints.iter().cloned());
     }
     kept
+}
+
+/// Whether a container's process is there, as its shim says.
+pub(crate) fn runs(exec_root: &Path, id: &str) -> bool {
+    let found = shim_client::find(&exec_root.join("c").join(id));
+    matches!(found, Ok(Found::Running { .. }))
 }
 
 /// What nobody else can have at the same time, as text: addresses on the network, ports of the host.
@@ -288,6 +312,7 @@ mod tests {
         let bridge = networks.named("bridge").unwrap().id.clone();
         let record = |started: Option<i64>, address: &str| {
             let mut record = super::super::record::tests::record();
+            record.id = format!("{address} {started:?}");
             record.networks.insert("bridge".into(), Default::default());
             record.endpoints = vec![Endpoint {
                 network: bridge.clone(),
@@ -307,9 +332,14 @@ mod tests {
             record(Some(1), "10.0.0.4/24"),
         ];
         records[4].networks.clear();
-        let kept = take_endpoints(&mut records, &networks);
+        let mut again = records.to_vec();
+        let kept = take_endpoints(&mut records, &networks, |_| true);
         assert_eq!(kept.len(), 2);
         let left: Vec<usize> = records.iter().map(|r| r.endpoints.len()).collect();
         assert_eq!(left, [0, 1, 0, 1, 0]);
+        // One that has joined a network later than it started has it, where the other has ended.
+        take_endpoints(&mut again, &networks, |id| !id.contains("Some(2)"));
+        let left: Vec<usize> = again.iter().map(|r| r.endpoints.len()).collect();
+        assert_eq!(left, [1, 0, 0, 1, 0]);
     }
 }
