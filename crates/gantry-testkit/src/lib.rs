@@ -12,6 +12,7 @@
 )]
 
 mod client;
+mod dice;
 mod docker;
 mod engine;
 mod http;
@@ -23,6 +24,7 @@ mod tokens;
 mod wire;
 
 pub use client::{Ran, ran};
+pub use dice::Dice;
 pub use docker::{compose_cli, docker_cli};
 pub use engine::{Engine, Options};
 pub use http::{Answer, Hijacked, call, hijack, read_frames};

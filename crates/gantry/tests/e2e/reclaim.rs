@@ -1,7 +1,7 @@
 //! The disk comes back: a daemon killed hundreds of times while images come and go leaves nothing that nobody knows; a
 //! full disk ends a pull, a load, a commit, and nothing of them stays.
 
-use gantry_testkit::{Engine, Options, Registry, busybox_tar, ran};
+use gantry_testkit::{Dice, Engine, Options, Registry, busybox_tar, ran};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,18 +10,6 @@ use std::time::Duration;
 
 const KILLS: u64 = 500;
 const IMAGES: u64 = 5;
-
-/// Numbers as random as a test needs them (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
 
 /// Images of busybox and some noise each, in a registry and as archives; none of them in the engine any more.
 fn material(engine: &Engine, megabytes: u64) -> (Registry, Vec<PathBuf>) {

@@ -1,6 +1,6 @@
 //! A daemon killed hundreds of times under load: what it said stays true, and nothing is left behind.
 
-use gantry_testkit::{Answer, Engine, call, hijack, read_frames, until};
+use gantry_testkit::{Answer, Dice, Engine, call, hijack, read_frames, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -13,18 +13,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the daemon is killed.
 const KILLS: u32 = 200;
 const CLIENTS: u64 = 4;
-
-/// Numbers as random as a test needs them: the same seed gives the same ones (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
 
 /// What a client knows of a container that it has asked for.
 #[derive(Debug, Clone, Default)]

@@ -2,6 +2,7 @@
 //! exactly as its records say.
 
 use super::Site;
+use gantry_testkit::Dice;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::process::{Child, Stdio};
@@ -10,18 +11,6 @@ use std::time::{Duration, Instant};
 const KILLS: u64 = 300;
 const CONTAINERS: u64 = 6;
 const NETWORKS: u64 = 3;
-
-/// Numbers as random as a test needs them (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
 
 /// Something that a client asks for.
 fn anything(site: &Site, dice: &mut Dice) -> Child {
