@@ -208,10 +208,14 @@ impl Containers {
             }
         };
         self.unname_on(container, &endpoint);
-        self.context
-            .plane
-            .detach(&sandbox, &endpoint)
-            .map_err(|e| Error::caused("cannot take the container off the network", e))?;
+        if let Err(error) = self.context.plane.detach(&sandbox, &endpoint) {
+            // The next daemon tries again.
+            note.keep();
+            return Err(Error::caused(
+                "cannot take the container off the network",
+                error,
+            ));
+        }
         let again = endpoint.ports.iter().map(fixed).collect();
         let priority = |network: &str| self.priority(before, network);
         let settled = self.settle_gateways(container, &sandbox, &priority, again);
@@ -364,7 +368,7 @@ pub(super) fn fixed(port: &gantry_network::endpoint::PublishedPort) -> PortReque
 }
 
 /// The note of a link that is coming or going, gone with this.
-struct Note(PathBuf);
+struct Note(Option<PathBuf>);
 
 impl Note {
     fn write(containers: &Containers, container: &Container, link: &str) -> Self {
@@ -375,13 +379,20 @@ impl Note {
         if let Err(error) = std::fs::write(&path, link) {
             tracing::warn!(container = %container.id, %error, "cannot note a change of networks");
         }
-        Self(path)
+        Self(Some(path))
+    }
+
+    /// Leaves the note for the next daemon.
+    fn keep(mut self) {
+        self.0 = None;
     }
 }
 
 impl Drop for Note {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        if let Some(path) = &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
