@@ -61,6 +61,7 @@ fn main() {
             ..FirewallOptions::default()
         },
         forwarding: true,
+        proxy: None,
     };
     let mut up = Samples::new("bridge up");
     let bridge = up.time(|| {

@@ -1,8 +1,8 @@
 //! Links, firewall, addresses: networks in the kernel.
 //!
 //! Owns: links (netlink), the `gantry` nftables table, addresses (IPAM), published ports, network namespaces, the name
-//! server at 127.0.0.11 ([`dns`]).
-//! Never: knows images; starts a helper program.
+//! server at 127.0.0.11 ([`dns`]), the proxy for ports that the kernel cannot lead on ([`proxy`]).
+//! Never: knows images; starts a helper program on the way of a start.
 //! Start here: [`plane::Plane`], [`sandbox::Sandbox`].
 //!
 //! Nothing on the way of a container's start or end waits for the kernel: the veth pair is made in one request with
@@ -24,4 +24,5 @@ mod nftables;
 pub mod plane;
 pub mod pools;
 mod ports;
+pub mod proxy;
 pub mod sandbox;

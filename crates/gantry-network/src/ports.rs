@@ -1,18 +1,24 @@
 //! Host ports: each published one is held by a socket of ours, so that no program can take it and a taken one is
 //! noticed. The firewall leads packets away before they reach these sockets; what does reach them (while somebody
-//! has flushed the rules) is dropped, so that a client's retry succeeds when the rules are back.
-use crate::endpoint::{PortRequest, PublishedPort};
+//! has flushed the rules) is dropped, so that a client's retry succeeds when the rules are back. Sockets of ports that the
+//! kernel cannot lead to the container are given to the [`crate::proxy`].
+use crate::endpoint::{Families, PortRequest, PublishedPort};
 use crate::error::NetworkError;
 use crate::firewall::Targets;
+use crate::proxy::{Frontend, Kept, Protocol, Proxy, ProxyOptions};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// The kernel's default for `ip_local_port_range`.
 const DEFAULT_RANGE: (u16, u16) = (32768, 60999);
+
+/// Connections that wait until the proxy accepts them.
+const BACKLOG: i32 = 4096;
 
 /// The ports that are held.
 #[derive(Debug, Default)]
@@ -39,10 +45,24 @@ struct Held {
     sockets: HashMap<(String, u16), Vec<Holder>>,
     /// Where the search for an ephemeral port goes on.
     next: u16,
+    /// None: what is not led to containers is not carried either.
+    carrier: Option<Carrier>,
+    /// Sockets that an earlier daemon's proxy has, as long as nobody has taken them again.
+    kept: HashMap<Frontend, Arc<OwnedFd>>,
+}
+
+/// Who carries what the firewall does not lead.
+#[derive(Debug)]
+struct Carrier {
+    proxy: Proxy,
+    /// Whether anything new is to be carried (`--userland-proxy`).
+    is_on: bool,
+    /// The families that the firewall leads.
+    led: Families,
 }
 
 /// The host's address, and the socket that holds the port there. None: a protocol that this kernel has no sockets for.
-type Holder = (IpAddr, Option<OwnedFd>);
+type Holder = (IpAddr, Option<Arc<OwnedFd>>);
 
 /// What gets one host port together: clients need not know which of the addresses they use.
 #[derive(Debug)]
@@ -52,19 +72,44 @@ struct Group<'a> {
 }
 
 impl Ports {
+    /// Ports of which the proxy carries those that the firewall does not lead. What an earlier daemon had carried stays so
+    /// until [`Self::settle`].
+    pub(crate) fn open(options: &ProxyOptions, led: Families) -> io::Result<Self> {
+        let (proxy, kept) = Proxy::open(options)?;
+        let is_on = options.is_on;
+        let held = Held {
+            carrier: Some(Carrier { proxy, is_on, led }),
+            kept: kept.into_iter().collect(),
+            ..Held::default()
+        };
+        Ok(Self {
+            held: Mutex::new(held),
+        })
+    }
+
+    /// Gives up what an earlier daemon had and nobody has taken again.
+    pub(crate) fn settle(&self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let left: Vec<Kept> = held.kept.drain().collect();
+        if let Some(carrier) = &held.carrier {
+            left.iter()
+                .for_each(|(frontend, _)| carrier.proxy.close(*frontend));
+        }
+    }
+
     /// Takes every port that the container has an address for. Either all are taken or none.
     pub(crate) fn reserve(
         &self,
         wanted: &[PortRequest],
         placement: &Placement,
     ) -> Result<Vec<PublishedPort>, NetworkError> {
-        let mut groups = groups(wanted, placement);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = groups(wanted, placement, held.carries());
         // Those that can have one port only go first.
         groups.sort_by_key(|group| {
             let (first, last) = group.request.host_ports;
             if first == 0 { u16::MAX } else { last - first }
         });
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = Vec::with_capacity(wanted.len());
         for group in &groups {
             match held.take_group(group, placement) {
@@ -101,10 +146,10 @@ impl Ports {
     }
 }
 
-fn groups<'a>(wanted: &'a [PortRequest], placement: &Placement) -> Vec<Group<'a>> {
+fn groups<'a>(wanted: &'a [PortRequest], placement: &Placement, carries: bool) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'a>> = Vec::new();
     for request in wanted {
-        let addresses = addresses(request, placement);
+        let addresses = addresses(request, placement, carries);
         let same = |group: &&mut Group<'_>| {
             let other = group.request;
             other.container_port == request.container_port
@@ -121,19 +166,26 @@ fn groups<'a>(wanted: &'a [PortRequest], placement: &Placement) -> Vec<Group<'a>
 }
 
 /// The addresses of the host that the port is to be published at.
-fn addresses(request: &PortRequest, placement: &Placement) -> Vec<IpAddr> {
+fn addresses(request: &PortRequest, placement: &Placement, carries: bool) -> Vec<IpAddr> {
     let any = [
         IpAddr::from(Ipv4Addr::UNSPECIFIED),
         IpAddr::from(Ipv6Addr::UNSPECIFIED),
     ];
+    // IPv6 that is led to no address of the container's can be carried to its IPv4 one.
+    let carried = carries
+        && placement.targets.v4.is_some()
+        && !placement.routed_v4
+        && !placement.routed_v6
+        && Protocol::named(&request.protocol).is_some();
     let binding = placement.host_binding.filter(|ip| *ip != any[0]);
     let mut addresses = match request.host_ip.or(binding) {
         Some(address) => vec![address],
-        None => any.to_vec(),
+        None if has_v6() => any.to_vec(),
+        None => any[..1].to_vec(),
     };
-    // An address of one family cannot be led to one of the other.
-    // COMPAT: Docker's userland proxy carries it; without the proxy such a port is without effect there, too.
-    addresses.retain(|address| placement.targets.of(*address).is_some());
+    addresses.retain(|address| {
+        placement.targets.of(*address).is_some() || (carried && address.is_ipv6())
+    });
     if addresses.is_empty() && request.host_ip.is_some() {
         tracing::warn!(
             port = request.container_port,
@@ -154,7 +206,59 @@ impl Placement {
     }
 }
 
+/// Whether the host has IPv6 at all.
+fn has_v6() -> bool {
+    static HAS_V6: OnceLock<bool> = OnceLock::new();
+    *HAS_V6.get_or_init(|| std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok())
+}
+
+/// The port as the proxy knows it; None: nothing that it could carry.
+fn frontend(port: &PublishedPort) -> Option<Frontend> {
+    Some(Frontend {
+        protocol: Protocol::named(&port.protocol)?,
+        address: SocketAddr::new(port.host_ip, port.host_port),
+    })
+}
+
+impl Carrier {
+    /// Where what comes to the port is to be carried; None: the firewall leads all of it.
+    fn backend(&self, port: &PublishedPort, targets: Targets) -> Option<SocketAddr> {
+        let is_led = match port.host_ip {
+            IpAddr::V4(_) => self.led.v4,
+            // What comes from ::1 or a link-local address is not.
+            IpAddr::V6(address) => {
+                let whole = !address.is_unspecified()
+                    && !address.is_loopback()
+                    && !address.is_unicast_link_local();
+                self.led.v6 && whole && targets.v6.is_some()
+            }
+        };
+        let target = targets.of(port.host_ip).or(targets.v4.map(IpAddr::V4))?;
+        (self.is_on && !is_led).then(|| SocketAddr::new(target, port.container_port))
+    }
+
+    /// See [`bind`]. An earlier owner's socket that the proxy is closing is waited for.
+    fn bind(&self, port: &PublishedPort, open: bool) -> io::Result<Option<OwnedFd>> {
+        loop {
+            match bind(port, open) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && port.protocol == "udp"
+                        && self.proxy.is_closing(port.host_port) =>
+                {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                bound => return bound,
+            }
+        }
+    }
+}
+
 impl Held {
+    fn carries(&self) -> bool {
+        self.carrier.as_ref().is_some_and(|carrier| carrier.is_on)
+    }
+
     fn take_group(
         &mut self,
         group: &Group<'_>,
@@ -221,20 +325,22 @@ impl Held {
             let anywhere = ip.is_unspecified() || port.host_ip.is_unspecified();
             same_family && (anywhere || ip == port.host_ip)
         };
-        let others = self.sockets.entry(key).or_default();
-        if others.iter().any(|(ip, _)| clashes(*ip)) {
+        let others = self.sockets.get(&key);
+        if others.is_some_and(|others| others.iter().any(|(ip, _)| clashes(*ip))) {
             return Err(NetworkError::Port(format!(
                 "Bind for {}:{} failed: port is already allocated",
                 port.host_ip, port.host_port
             )));
         }
-        match bind(port) {
+        match self.socket(port, targets) {
             Ok(socket) => {
+                let others = self.sockets.entry(key).or_default();
                 others.push((port.host_ip, socket));
                 Ok(())
             }
             Err(error) => {
-                let target = targets.of(port.host_ip).map(bracketed);
+                let target = targets.of(port.host_ip).or(targets.v4.map(IpAddr::V4));
+                let target = target.map(bracketed);
                 Err(NetworkError::Port(format!(
                     "failed to bind host port for {}:{}:{}:{}/{}: {}",
                     bracketed(port.host_ip),
@@ -246,6 +352,32 @@ impl Held {
                 )))
             }
         }
+    }
+
+    /// A socket that holds the port, and is carried where that is to be.
+    fn socket(
+        &mut self,
+        port: &PublishedPort,
+        targets: Targets,
+    ) -> io::Result<Option<Arc<OwnedFd>>> {
+        let (Some(frontend), Some(carrier)) = (frontend(port), &self.carrier) else {
+            return Ok(bind(port, false)?.map(Arc::new));
+        };
+        let backend = carrier.backend(port, targets);
+        let socket = match self.kept.remove(&frontend) {
+            Some(kept) => {
+                if backend.is_none() {
+                    drop_all_input(&kept)?;
+                    carrier.proxy.close(frontend);
+                }
+                Some(kept)
+            }
+            None => carrier.bind(port, backend.is_some())?.map(Arc::new),
+        };
+        if let (Some(socket), Some(backend)) = (&socket, backend) {
+            carrier.proxy.serve(frontend, backend, socket.clone());
+        }
+        Ok(socket)
     }
 
     /// The next free port of the kernel's ephemeral range.
@@ -276,6 +408,9 @@ impl Held {
             sockets.retain(|(ip, _)| *ip != port.host_ip);
             if sockets.is_empty() {
                 self.sockets.remove(&key);
+            }
+            if let Some((carrier, frontend)) = self.carrier.as_ref().zip(frontend(port)) {
+                carrier.proxy.close(frontend);
             }
         }
     }
@@ -331,8 +466,9 @@ fn reserved_ports() -> Vec<std::ops::RangeInclusive<u16>> {
     text.trim().split(',').filter_map(range).collect()
 }
 
-/// A socket that holds the port. None: the kernel has no sockets for that protocol.
-fn bind(port: &PublishedPort) -> io::Result<Option<OwnedFd>> {
+/// A socket that holds the port; nothing comes to it unless it is `open`. None: the kernel has no sockets for that
+/// protocol.
+fn bind(port: &PublishedPort, open: bool) -> io::Result<Option<OwnedFd>> {
     let (kind, protocol) = match port.protocol.as_str() {
         "tcp" => (SocketType::STREAM, ipproto::TCP),
         "udp" => (SocketType::DGRAM, ipproto::UDP),
@@ -348,7 +484,9 @@ fn bind(port: &PublishedPort) -> io::Result<Option<OwnedFd>> {
         Err(rustix::io::Errno::PROTONOSUPPORT) => return Ok(None),
         socket => socket?,
     };
-    drop_all_input(&socket)?;
+    if !open {
+        drop_all_input(&socket)?;
+    }
     if port.host_ip.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
@@ -358,7 +496,7 @@ fn bind(port: &PublishedPort) -> io::Result<Option<OwnedFd>> {
     }
     rustix::net::bind(&socket, &SocketAddr::new(port.host_ip, port.host_port))?;
     if kind == SocketType::STREAM {
-        rustix::net::listen(&socket, 1)?;
+        rustix::net::listen(&socket, if open { BACKLOG } else { 1 })?;
     }
     Ok(Some(socket))
 }

@@ -289,6 +289,15 @@ impl Engine {
             .get()
     }
 
+    /// The process that carries published ports which the kernel cannot lead to a container; None: there is none.
+    pub fn proxy(&self) -> Option<i32> {
+        let mut all = self.names.processes().into_iter();
+        all.find(|pid| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name.trim() == "gantry-proxy")
+        })
+    }
+
     /// The shims: processes of the binary that are neither the daemon nor its child, and executed nothing.
     ///
     /// A shim is known by being the parent of the container's first process.

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         .unwrap_or_default();
     match called.rsplit('/').next().unwrap_or_default() {
         "gantry-spawner" => gantry_runtime::spawner::spawner_main(),
+        "gantry-proxy" => gantry_network::proxy::proxy_main(),
         "docker-init" => gantry_runtime::pid1::init_main(),
         "gantryd" | "dockerd" => daemon::main(&args),
         _ if args.get(1).is_some_and(|word| word == "daemon") => {

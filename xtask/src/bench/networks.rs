@@ -207,7 +207,7 @@ impl Drop for Outside {
 
 /// What goes from container to container, and through a published port.
 fn traffic(table: &mut Table, engines: &[Box<dyn Engine>]) -> Result<()> {
-    const ROUNDS: usize = 3;
+    const ROUNDS: usize = 9;
     let outside = Outside::new()?;
     for (number, engine) in engines.iter().enumerate() {
         let port = |base: usize| (base + number * 10).to_string();
@@ -235,8 +235,11 @@ fn traffic(table: &mut Table, engines: &[Box<dyn Engine>]) -> Result<()> {
     let mut speeds = vec![vec![Vec::new(); engines.len()]; 3];
     let mut times = speeds.clone();
     let mut shares = speeds.clone();
-    for _ in 0..ROUNDS {
-        for (number, engine) in engines.iter().enumerate() {
+    for round in 0..ROUNDS {
+        // Who comes first in a round is not always the same: the machine may get slower or faster meanwhile.
+        for turn in 0..engines.len() {
+            let number = (round + turn) % engines.len();
+            let engine = &engines[number];
             let (server, address) = container(engine.as_ref(), SERVER)?;
             let (client, _) = container(engine.as_ref(), CLIENT)?;
             let port = |base: u16| base + number as u16 * 10;

@@ -138,7 +138,7 @@ impl Firewall {
     }
 
     fn chains(&self, family: Family) -> Vec<Chain> {
-        rules::chains(family, self.options.respect_host_firewall)
+        rules::chains(family, self.options.respect_host_firewall, self.carried)
     }
 
     fn chains_there(&self, family: Family) -> Result<Vec<SeenChain>, Refusal> {

@@ -9,7 +9,7 @@
 //! | `published` | packets from elsewhere to a published port go to its container |
 //! | `published_here` | the same for the host's own packets |
 //! | `source` | containers leave with the host's address; so do their own and the host's loopback packets to published ports, which could not find back otherwise |
-//! | `refuse` | (IPv6) published ports at ::1 are refused |
+//! | `refuse` | (IPv6, without a proxy) published ports at ::1 are refused |
 //! | `admit` | (with `respect-host-firewall`) notes whom the host's own firewall has let in |
 //! | `between` | (bridge) with `icc=false`: nothing but links between containers |
 //!
@@ -117,6 +117,8 @@ pub struct LinkedPort {
 pub(crate) struct Firewall {
     netlink: Netlink,
     options: FirewallOptions,
+    /// A proxy carries what is not led.
+    carried: bool,
     state: Mutex<State>,
     forgetter: Forgetter,
 }
@@ -137,12 +139,13 @@ struct State {
 
 impl Firewall {
     /// A firewall without tables: what is added before [`Self::load_all`] is loaded by that.
-    pub(crate) fn new(options: FirewallOptions) -> Result<Self, NetworkError> {
+    pub(crate) fn new(options: FirewallOptions, carried: bool) -> Result<Self, NetworkError> {
         let netlink =
             Netlink::netfilter().map_err(NetworkError::kernel("opening a netfilter socket"))?;
         Ok(Self {
             netlink,
             options,
+            carried,
             state: Mutex::default(),
             forgetter: Forgetter::default(),
         })
@@ -154,7 +157,7 @@ impl Firewall {
         options: FirewallOptions,
         bridges: &[BridgeRules],
     ) -> Result<Self, NetworkError> {
-        let firewall = Self::new(options)?;
+        let firewall = Self::new(options, false)?;
         for rules in bridges {
             firewall.add_bridge(rules)?;
         }
@@ -204,15 +207,14 @@ impl Firewall {
             return Ok(());
         }
         let mut state = self.lock();
-        // COMPAT: Docker's userland proxy carries published ports then, too.
         let is_led = |port: &PublishedPort| match port.host_ip {
             IpAddr::V4(_) => self.options.v4,
             IpAddr::V6(_) => self.options.v6,
         };
-        if !ports.iter().all(is_led) && state.warned_of.insert("ports".into()) {
+        if !self.carried && !ports.iter().all(is_led) && state.warned_of.insert("ports".into()) {
             tracing::warn!(
-                "ports are published, but the engine is to leave the firewall alone: rules of your own must lead to \
-                 containers"
+                "ports are published, but the engine is to leave the firewall alone and has no userland proxy: rules of \
+                 your own must lead to containers"
             );
         }
         let elements = self.of_ports(&state, link, ports, targets);

@@ -147,7 +147,8 @@ fn width(family: Family) -> u32 {
     }
 }
 
-pub(super) fn chains(family: Family, respect: bool) -> Vec<Chain> {
+/// `respect`: see [`super::FirewallOptions`]; `carried`: there is a proxy for what is not led.
+pub(super) fn chains(family: Family, respect: bool, carried: bool) -> Vec<Chain> {
     if family == Family::Bridge {
         return vec![base(
             "between",
@@ -191,7 +192,7 @@ pub(super) fn chains(family: Family, respect: bool) -> Vec<Chain> {
             sources(family),
         ),
     ];
-    if family == Family::V6 {
+    if family == Family::V6 && !carried {
         let rules = refuse_loopback();
         all.push(base("refuse", "filter", Hook::Input, BEFORE_FILTER, rules));
     }
@@ -282,7 +283,7 @@ fn port_of_any() -> Vec<Expression> {
 
 fn published_from_elsewhere(family: Family, respect: bool) -> Vec<Expression> {
     let mut condition = is_loopback(Field::DestinationAddress(family), family, false);
-    // COMPAT: Docker leaves these to its userland proxy.
+    // These are the proxy's, as they are in Docker.
     if family == Family::V6 {
         condition.extend(source_is_link_local(false));
     }
@@ -320,6 +321,11 @@ fn admission(family: Family) -> Vec<Expression> {
 /// A packet that comes here has passed the host's own firewall. It is dropped, so that the client sends it again, and
 /// then it is translated.
 fn admit(family: Family) -> Vec<Vec<Expression>> {
+    // As in `published_from_elsewhere`: others are not translated the second time either.
+    let from_afar = match family {
+        Family::V6 => source_is_link_local(false),
+        _ => Vec::new(),
+    };
     let lookup = |key: Vec<Expression>, map| {
         let remembered = Expression::Remember {
             at: 0,
@@ -328,6 +334,7 @@ fn admit(family: Family) -> Vec<Vec<Expression>> {
         rule([
             has_bits(Field::ConnectionState, NEW),
             is_loopback(Field::DestinationAddress(family), family, false),
+            from_afar.clone(),
             key,
             vec![Expression::Map { at: 0, map, to: 8 }],
             admission(family),

@@ -18,6 +18,7 @@ use crate::link::{self, Link};
 use crate::netlink::Netlink;
 use crate::network::{Driver, GatewayMode, Network};
 use crate::ports::{Placement, Ports};
+use crate::proxy::ProxyOptions;
 use ipnet::IpNet;
 use segment::Segment;
 use std::collections::HashMap;
@@ -36,6 +37,14 @@ pub struct PlaneOptions {
     pub firewall: FirewallOptions,
     /// `--ip-forward`: the host is made to forward where a network needs it.
     pub forwarding: bool,
+    /// Who carries what the firewall does not lead to containers; none: nobody.
+    pub proxy: Option<ProxyOptions>,
+}
+
+impl PlaneOptions {
+    fn carries(&self) -> bool {
+        self.proxy.as_ref().is_some_and(|proxy| proxy.is_on)
+    }
 }
 
 /// The networks that are up. Its methods are to be called in the network namespace in which it was opened (the

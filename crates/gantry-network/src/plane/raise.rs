@@ -1,9 +1,9 @@
 //! Bringing networks up, for the first time or again, and taking them down.
 use super::segment::Segment;
 use super::{Fallen, Plane, PlaneOptions, bridge, forwarding, targets};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Families};
 use crate::error::NetworkError;
-use crate::firewall::{BridgeRules, Firewall};
+use crate::firewall::{BridgeRules, Firewall, FirewallOptions};
 use crate::link::{self, Link};
 use crate::netlink::Netlink;
 use crate::network::{Driver, Network};
@@ -18,11 +18,21 @@ pub(super) fn open(
     in_use: &[Endpoint],
 ) -> Result<(Plane, Vec<Fallen>), NetworkError> {
     let netlink = Netlink::route().map_err(NetworkError::kernel("opening a netlink socket"))?;
+    let FirewallOptions { v4, v6, .. } = options.firewall;
+    let ports = match &options.proxy {
+        Some(proxy) => Ports::open(proxy, Families { v4, v6 }).map_err(|error| {
+            NetworkError::Port(format!(
+                "cannot watch over the proxy for published ports: {error}"
+            ))
+        })?,
+        None => Ports::default(),
+    };
+    let firewall = Firewall::new(options.firewall.clone(), options.carries())?;
     let mut plane = Plane {
         netlink,
-        firewall: Arc::new(Firewall::new(options.firewall.clone())?),
+        firewall: Arc::new(firewall),
         watch: None,
-        ports: Ports::default(),
+        ports,
         segments: RwLock::new(HashMap::new()),
         generation: AtomicU8::new(bridge::random_bytes()[0]),
         mark: options.firewall.table.clone(),
@@ -38,6 +48,7 @@ pub(super) fn open(
     for endpoint in in_use {
         plane.take_up(endpoint);
     }
+    plane.ports.settle();
     plane.firewall.load_all()?;
     plane.watch = Some(plane.firewall.watch()?);
     Ok((plane, fallen))

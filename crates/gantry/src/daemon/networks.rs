@@ -62,7 +62,7 @@ pub(crate) struct NetworkFlags {
         value_delimiter = ','
     )]
     host_gateways: Vec<String>,
-    /// Of no effect: published ports need no proxy program
+    /// A process carries published ports where the kernel cannot lead packets to a container (default: true)
     #[arg(long, value_name = "FILE", hide = true)]
     userland_proxy_path: Option<String>,
     /// Of no effect: for swarm mode
@@ -97,7 +97,7 @@ struct Switches {
     /// The same for IPv6 (default: true)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = number::parse_bool)]
     ip6tables: Option<bool>,
-    /// Of no effect: published ports need no proxy program
+    /// A process carries published ports where the kernel cannot lead packets to a container (default: true)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = number::parse_bool)]
     userland_proxy: Option<bool>,
     /// Published ports may be sent to at the container's own address
@@ -153,6 +153,7 @@ pub(crate) struct Networks {
     pub(crate) options: NetworkOptions,
     /// `--host-gateway-ip`; none: the default bridge's addresses.
     pub(crate) host_gateways: Vec<IpAddr>,
+    pub(crate) userland_proxy: bool,
 }
 
 /// A setting of one of the two places, read.
@@ -203,11 +204,6 @@ impl Networks {
             file.ip_forward_no_drop,
         )?;
         one(
-            "userland-proxy",
-            switches.userland_proxy,
-            file.userland_proxy,
-        )?;
-        one(
             "userland-proxy-path",
             flags.userland_proxy_path,
             file.userland_proxy_path,
@@ -216,6 +212,11 @@ impl Networks {
             "network-control-plane-mtu",
             flags.network_control_plane_mtu,
             file.network_control_plane_mtu,
+        )?;
+        let userland_proxy = one(
+            "userland-proxy",
+            switches.userland_proxy,
+            file.userland_proxy,
         )?;
         let mtu = one("mtu", flags.mtu, file.mtu)?.unwrap_or(0);
         let config = BridgeConfig {
@@ -260,6 +261,8 @@ impl Networks {
                     allow_direct_routing: direct == Some(true),
                 },
                 forwarding,
+                // Its place is the daemon's to say.
+                proxy: None,
             },
             pools: pools(flags.pools, file.default_address_pools)?,
             defaults: defaults(&flags.defaults, file.default_network_opts)?,
@@ -272,6 +275,7 @@ impl Networks {
         Ok(Self {
             options,
             host_gateways: host_gateways(gateways)?,
+            userland_proxy: userland_proxy.unwrap_or(true),
         })
     }
 }

@@ -4,7 +4,9 @@ use super::flags::Flags;
 use super::settings::Settings;
 use anyhow::{Context, Result, bail};
 use gantry_engine::context::Settings as EngineSettings;
+use gantry_engine::networks::NetworkOptions;
 use gantry_engine::{Engine, EngineConfig};
+use gantry_network::proxy::ProxyOptions;
 use gantry_runtime::spawn::{Spawner, SpawnerOptions};
 use gantry_server::{Listener, TlsOptions};
 use std::io::Write;
@@ -65,7 +67,7 @@ async fn serve(
     let engine = Engine::open(EngineConfig {
         settings: engine_settings(&settings, program),
         spawner,
-        networks: settings.networks.options.clone(),
+        networks: network_options(&settings),
         store: store_options(&settings),
         registry: settings.registries.options.clone(),
     })
@@ -87,6 +89,16 @@ async fn serve(
     gantry_server::serve(engine, listeners, stop).await;
     tracing::info!("the daemon ends; containers go on");
     Ok(())
+}
+
+fn network_options(settings: &Settings) -> NetworkOptions {
+    let mut options = settings.networks.options.clone();
+    options.plane.proxy = Some(ProxyOptions {
+        program: PROGRAM.into(),
+        socket: settings.exec_root.join("proxy.sock"),
+        is_on: settings.networks.userland_proxy,
+    });
+    options
 }
 
 fn store_options(settings: &Settings) -> gantry_engine::StoreOptions {

@@ -9,6 +9,7 @@ mod day;
 mod links;
 mod many;
 mod ports;
+mod proxy;
 mod publishing;
 mod walls;
 

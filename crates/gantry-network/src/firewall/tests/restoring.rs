@@ -234,7 +234,7 @@ fn a_later_daemon_takes_the_tables_over_in_one_step() {
         let first = Firewall::open(options(), std::slice::from_ref(&one)).unwrap();
         publish(&first, &web, &everywhere("tcp", 8080));
         drop(first);
-        let second = Firewall::new(options()).unwrap();
+        let second = Firewall::new(options(), false).unwrap();
         second.add_bridge(&one).unwrap();
         for host in HOST {
             ask_from(&outside, address(host), 8080);

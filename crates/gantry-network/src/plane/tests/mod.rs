@@ -75,6 +75,7 @@ fn options(table: &str) -> PlaneOptions {
             ..FirewallOptions::default()
         },
         forwarding: true,
+        proxy: None,
     }
 }
 

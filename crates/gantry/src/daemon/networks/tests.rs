@@ -21,7 +21,9 @@ fn nothing_said_is_dockers_default_but_for_the_mtu() {
     let Networks {
         options,
         host_gateways,
+        userland_proxy,
     } = merged(&[], "{}").unwrap();
+    assert!(userland_proxy);
     let bridge = options.bridge.unwrap();
     assert!(bridge.icc && bridge.masquerade && !bridge.ipv6);
     assert_eq!((bridge.existing, bridge.bip, bridge.mtu), (None, None, 0));
@@ -88,6 +90,7 @@ fn flags_and_file_say_the_same() {
     assert!(by_flags.options.plane.firewall.respect_host_firewall);
     assert_eq!(by_flags.options.pools.len(), 1);
     assert_eq!(by_flags.host_gateways.len(), 2);
+    assert!(!by_flags.userland_proxy);
 }
 
 #[test]

@@ -164,7 +164,7 @@ fn ports_are_chosen_by_ranges_and_by_the_kernel() {
 }
 
 /// Says back what it is told by UDP on port 9000, with its own name before.
-const ECHO: &str = "use Socket; socket(S, AF_INET6, SOCK_DGRAM, 0); setsockopt(S, IPPROTO_IPV6, 26, 0); \
+pub(super) const ECHO: &str = "use Socket; socket(S, AF_INET6, SOCK_DGRAM, 0); setsockopt(S, IPPROTO_IPV6, 26, 0); \
                     bind(S, sockaddr_in6(9000, Socket::IN6ADDR_ANY)) or die; while (my $from = recv(S, $b, 2000, 0)) \
                     { send(S, \"$ARGV[0]: $b\", 0, $from) }";
 

@@ -9,17 +9,16 @@ const V4: &str = Machine::ADDRESS;
 const V6: &str = Machine::ADDRESS6;
 
 /// A connection of the outside's that stays open, and asks for `/` when it is told to.
-struct Kept {
+pub(super) struct Kept {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Kept {
-    fn open(site: &Site, port: u16) -> Self {
-        let mut command = site
-            .machine
-            .outside(&["busybox", "nc", V4, &port.to_string()]);
+    pub(super) fn open(site: &Site, address: &str, port: u16) -> Self {
+        let words = ["busybox", "nc", address, &port.to_string()];
+        let mut command = site.machine.outside(&words);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -35,7 +34,7 @@ impl Kept {
     }
 
     /// The status line of an answer; its head and body are read over.
-    fn ask(&mut self) -> String {
+    pub(super) fn ask(&mut self) -> String {
         let head = "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n";
         self.stdin.write_all(head.as_bytes()).unwrap();
         let mut first = String::new();
@@ -78,7 +77,7 @@ fn ports_come_to_a_running_nginx_and_go() {
     let welcome = |place: &str| site.outside_fetch(place).contains("nginx");
     gantry_testkit::until("nginx serves", PATIENCE, || welcome(&format!("{V4}:8080/")));
     let pid = site.engine.inspect("web")["State"]["Pid"].clone();
-    let mut kept = Kept::open(&site, 8080);
+    let mut kept = Kept::open(&site, V4, 8080);
     assert_eq!(kept.ask(), "HTTP/1.1 200 OK");
     assert_eq!(
         site.ok("update --publish-add 8081:80 --publish-add 127.0.0.1:8082:80 web"),
@@ -89,7 +88,7 @@ fn ports_come_to_a_running_nginx_and_go() {
     assert!(site.host_fetch("127.0.0.1:8082/").contains("nginx"));
     assert!(!welcome(&format!("{V4}:8082/")));
     assert_eq!(kept.ask(), "HTTP/1.1 200 OK");
-    let mut second = Kept::open(&site, 8081);
+    let mut second = Kept::open(&site, V4, 8081);
     assert_eq!(second.ask(), "HTTP/1.1 200 OK");
     assert_eq!(
         site.ok("port web"),
