@@ -174,7 +174,6 @@ fn addresses(request: &PortRequest, placement: &Placement, carries: bool) -> Vec
     // IPv6 that is led to no address of the container's can be carried to its IPv4 one.
     let carried = carries
         && placement.targets.v4.is_some()
-        && !placement.routed_v4
         && !placement.routed_v6
         && Protocol::named(&request.protocol).is_some();
     let binding = placement.host_binding.filter(|ip| *ip != any[0]);
@@ -325,11 +324,11 @@ impl Held {
             let anywhere = ip.is_unspecified() || port.host_ip.is_unspecified();
             same_family && (anywhere || ip == port.host_ip)
         };
-        let others = self.sockets.get(&key);
-        if others.is_some_and(|others| others.iter().any(|(ip, _)| clashes(*ip))) {
+        let mut others = self.sockets.get(&key).into_iter().flatten();
+        if let Some((ip, _)) = others.find(|(ip, _)| clashes(*ip)) {
             return Err(NetworkError::Port(format!(
-                "Bind for {}:{} failed: port is already allocated",
-                port.host_ip, port.host_port
+                "Bind for {ip}:{} failed: port is already allocated",
+                port.host_port
             )));
         }
         match self.socket(port, targets) {
@@ -628,8 +627,9 @@ mod tests {
 
             let again = port(protocol, "0.0.0.0", got[0].host_port);
             let again = ports.reserve(&[again], &placement());
+            // The one that has it is named.
             let wanted = format!(
-                "Bind for 0.0.0.0:{} failed: port is already allocated",
+                "Bind for 127.0.0.1:{} failed: port is already allocated",
                 got[0].host_port
             );
             assert_eq!(again.unwrap_err().to_string(), wanted);
@@ -667,7 +667,7 @@ mod tests {
         let error = ports
             .reserve(&[port("tcp", "::1", number)], &both())
             .unwrap_err();
-        let wanted = format!("Bind for ::1:{number} failed: port is already allocated");
+        let wanted = format!("Bind for :::{number} failed: port is already allocated");
         assert_eq!(error.to_string(), wanted);
 
         let got = ports.reserve(&[port("udp", "", 0)], &both()).unwrap();

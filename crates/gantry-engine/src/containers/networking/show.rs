@@ -117,7 +117,11 @@ fn port_map(record: &Record) -> PortMap {
             .or_default();
         bindings.get_or_insert_default().push(PortBinding {
             host_ip: port.host_ip.to_string(),
-            host_port: port.host_port.to_string(),
+            // None: it is reached at the container's own address (`gateway_mode_ipv4=routed`).
+            host_port: match port.host_port {
+                0 => String::new(),
+                number => number.to_string(),
+            },
         });
     }
     ports

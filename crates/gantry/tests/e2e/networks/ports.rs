@@ -140,7 +140,7 @@ fn ports_are_chosen_by_ranges_and_by_the_kernel() {
         ),
         (
             "-p 127.0.0.1:7000:80",
-            "Bind for 127.0.0.1:7000 failed: port is already allocated",
+            "Bind for 0.0.0.0:7000 failed: port is already allocated",
         ),
     ] {
         let told = site.fails(&format!("run --rm {flags} busybox true"), 125);
