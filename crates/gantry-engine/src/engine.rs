@@ -46,9 +46,9 @@ impl Engine {
         } = config;
         let opened =
             crate::blocking(move || open_blocking(settings, spawner, networks, registry, &store));
-        let (context, records) = opened.await??;
+        let (context, records, runs) = opened.await??;
         let containers = Arc::new(Containers::new(context.clone()));
-        containers.recover(records).await?;
+        containers.recover(records, runs).await?;
         containers.recover_execs().await?;
         tokio::spawn(containers.clone().forget_old_execs());
         tokio::spawn(crate::containers::links::clear(context.clone()));
@@ -62,7 +62,11 @@ impl Engine {
     }
 }
 
-type Opened = (Arc<Context>, Vec<crate::containers::record::Record>);
+type Opened = (
+    Arc<Context>,
+    Vec<crate::containers::record::Record>,
+    recover::Runs,
+);
 
 fn open_blocking(
     settings: Settings,
@@ -80,7 +84,8 @@ fn open_blocking(
     }
     let policy = crate::images::policy::Policy::open(settings.image_policy.clone())?;
     let store = Arc::new(Store::open_with(&settings.data_root, store)?);
-    let mut records = recover::read_records(&store, &settings.exec_root)?;
+    let mut records = recover::read_records(&store)?;
+    let runs = recover::find_runs(&records, &settings.exec_root);
     let host = crate::system::identity(&store)?;
     let NetworkOptions {
         bridge,
@@ -88,9 +93,7 @@ fn open_blocking(
         ..
     } = network_options.clone();
     let networks = Networks::open(store.clone(), network_options, &host)?;
-    let endpoints = recover::take_endpoints(&mut records, &networks, |id| {
-        recover::runs(&settings.exec_root, id)
-    });
+    let endpoints = recover::take_endpoints(&mut records, &runs, &networks, &settings.exec_root);
     let plane = open_plane(&networks, bridge, &plane_options, &endpoints)?;
     let unified_cgroup = !std::path::Path::new("/sys/fs/cgroup/memory").exists();
     let events = Arc::new(Events::new());
@@ -112,7 +115,7 @@ fn open_blocking(
         served: crate::networks::served::Served::new(),
         released: crate::containers::links::Released::default(),
     };
-    Ok((Arc::new(context), records))
+    Ok((Arc::new(context), records, runs))
 }
 
 /// Brings all networks up. The default bridge has to be there; what is wrong with others is their users' to see.

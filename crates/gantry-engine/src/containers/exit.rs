@@ -52,13 +52,12 @@ impl Containers {
                 tracing::error!(container = %container.id, %error, "cannot watch the shim")
             }
         }
-        if told {
-            // The shim is gone: what is left in its folder is of no use.
-            let run_dir = self.context.run_dir(&container.id);
-            let _ = crate::blocking(move || std::fs::remove_dir_all(run_dir)).await;
-        } else {
+        if !told {
             self.lost(container).await;
         }
+        // The shim is gone, its end is recorded: what is left in its folder is of no use.
+        let run_dir = self.context.run_dir(&container.id);
+        let _ = crate::blocking(move || std::fs::remove_dir_all(run_dir)).await;
         self.after_exit(container);
     }
 
@@ -81,7 +80,6 @@ impl Containers {
                 Ok(Found::Exited(exit)) => Some(exit),
                 _ => None,
             };
-            let _ = std::fs::remove_dir_all(run_dir);
             (destroyed, written)
         })
         .await;
@@ -104,19 +102,21 @@ impl Containers {
         self.ended(container, exit).await;
     }
 
-    /// Notes an exit: gives back the network, writes the record, tells those who wait.
+    /// Notes an exit: gives back the network, writes the record, tells those who wait. A daemon that dies before the record is
+    /// written has the next one see the end by what the shim wrote down before it told, or by its death.
     pub(super) async fn ended(self: &Arc<Self>, container: &Arc<Container>, exit: ExitRecord) {
-        // First of all, as its addresses are soon somebody else's.
-        self.context.served.end(&container.id);
         if self.bridge_without_ways().is_some() {
             let (this, record) = (self.clone(), container.snapshot());
             let _ = crate::blocking(move || this.close_ways(&record)).await;
         }
-        let endpoints = std::mem::take(&mut container.record().endpoints);
-        {
+        let endpoints = {
             let mut live = lock(&container.live);
             (live.pidfd, live.health) = (None, None);
-        }
+            // From here on it is given none, see `Container::while_alive`.
+            std::mem::take(&mut container.record().endpoints)
+        };
+        // As its addresses are soon somebody else's.
+        self.context.served.end(&container.id);
         {
             let (context, id) = (self.context.clone(), container.id.clone());
             if container.record().volumes().next().is_some() {
@@ -125,23 +125,19 @@ impl Containers {
         }
         self.leave_all(container, &endpoints).await;
         let freezing = container.freezing.lock().await;
-        let (record, delay, late) = {
+        let (record, delay) = {
             let mut live = lock(&container.live);
             let cancelled = live.restarts_cancelled;
             let mut record = container.record();
-            // A network that it was joined to at this moment.
-            let late = std::mem::take(&mut record.endpoints);
             note_exit(&mut record, &exit);
             let delay = restart::decide(&mut record, cancelled, &mut live.back_off);
             record.state.enter(match delay {
                 Some(_) => Operation::ExitForAWhile,
                 None => Operation::Exit,
             });
-            (record.clone(), delay, late)
+            (record.clone(), delay)
         };
         drop(freezing);
-        self.context.served.end(&container.id);
-        self.leave_all(container, &late).await;
         self.forget_waiting_execs(&container.id);
         // A container with `--rm` is about to go: a daemon that dies first finds its exit, or its shim's end, again.
         if !record.host_config.auto_remove
@@ -149,7 +145,7 @@ impl Containers {
         {
             tracing::error!(container = %container.id, %error, "cannot record the exit");
         }
-        self.tell_exit(&record, &exit, &[endpoints, late].concat());
+        self.tell_exit(&record, &exit, &endpoints);
         container.phase.send_modify(|phase| {
             phase.exits += 1;
             phase.alive = delay.is_some();
@@ -240,14 +236,22 @@ impl Containers {
 
 /// The exit in the record, all but the state itself.
 pub(super) fn note_exit(record: &mut Record, exit: &ExitRecord) {
-    record.endpoints.clear();
     super::health::end(record);
     let state = &mut record.state;
     state.pid = 0;
     state.exit_code = exit.code;
     state.oom_killed = exit.oom_killed;
-    state.finished_at =
-        Some(Timestamp::try_from(exit.finished_at).unwrap_or_else(|_| Timestamp::now()));
+    state.finished_at = Some(finished_at(exit).unwrap_or_else(Timestamp::now));
+}
+
+/// Whether it is the exit that the record has.
+pub(super) fn is_noted(record: &Record, exit: &ExitRecord) -> bool {
+    let state = &record.state;
+    !state.status.is_alive() && finished_at(exit).is_some_and(|at| state.finished_at == Some(at))
+}
+
+fn finished_at(exit: &ExitRecord) -> Option<Timestamp> {
+    Timestamp::try_from(exit.finished_at).ok()
 }
 
 fn async_socket(watch: Watch) -> std::io::Result<tokio::net::UnixStream> {

@@ -130,6 +130,13 @@ impl Container {
         self.record().clone()
     }
 
+    /// The record of a container whose end has not been noticed, to give it endpoints; whoever notes the end takes them all.
+    fn while_alive(&self) -> Option<MutexGuard<'_, Record>> {
+        let live = lock(&self.live);
+        let record = self.record();
+        live.pidfd.is_some().then_some(record)
+    }
+
     /// Whether its first process is there at this moment, whatever has been noted.
     fn has_process(&self) -> bool {
         use std::os::fd::AsFd as _;

@@ -5,18 +5,21 @@
 
 use super::record::{Record, Status};
 use super::transition::Operation;
-use super::{Container, Containers, lock, networking, restart};
+use super::{Container, Containers, exit, lock, networking, restart};
 use crate::error::{Error, Result};
 use crate::networks::Networks;
 use gantry_network::endpoint::Endpoint;
 use gantry_runtime::cgroup::Cgroup;
 use gantry_runtime::shim_client::{self, ExitRecord, Found, Watch};
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// What is found of the last runs of containers, by their IDs; nothing of those that have left nothing.
+pub(crate) type Runs = HashMap<String, Found>;
+
 /// All records in the database.
-pub(crate) fn read_records(store: &gantry_store::Store, exec_root: &Path) -> Result<Vec<Record>> {
+pub(crate) fn read_records(store: &gantry_store::Store) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     let mut states: HashMap<String, String> =
         store.database.all(super::STATE)?.into_iter().collect();
@@ -29,10 +32,6 @@ pub(crate) fn read_records(store: &gantry_store::Store, exec_root: &Path) -> Res
                 changing
                     .into_iter()
                     .for_each(|changing| record.take_up(changing));
-                // One that is known to run has those of its record, and none where it has left all its networks.
-                if record.endpoints.is_empty() && !record.state.status.is_alive() {
-                    record.endpoints = networking::noted(&exec_root.join("c").join(&id));
-                }
                 records.push(record);
             }
             Err(error) => {
@@ -43,82 +42,67 @@ pub(crate) fn read_records(store: &gantry_store::Store, exec_root: &Path) -> Res
     Ok(records)
 }
 
-/// The endpoints of containers that were alive when the daemon ended. One on a network that the container does not ask for
-/// is of a connection that was not finished, or of the end of one: it goes. So does one with an address or a port that a later
-/// start has got: its container had ended, and the daemon did not live to record that.
-/// `runs` says whether a container still does.
+/// Asks the shims of containers that were alive, or were being started, when the last daemon ended.
+pub(crate) fn find_runs(records: &[Record], exec_root: &Path) -> Runs {
+    let mut runs = Runs::new();
+    for record in records {
+        let run_dir = run_dir(exec_root, &record.id);
+        if !record.state.status.is_alive() && !run_dir.exists() {
+            continue;
+        }
+        let found = shim_client::find(&run_dir).unwrap_or_else(|error| {
+            tracing::warn!(container = %record.id, %error, "cannot look for the shim");
+            Found::Lost { pid: None }
+        });
+        runs.insert(record.id.clone(), found);
+    }
+    runs
+}
+
+/// The endpoints of containers that run: what the record says, or what the start has noted where the record is of an earlier
+/// run. Who runs no more has none, whatever its record says: its end may not have been recorded, and its addresses and ports
+/// be others' since. An endpoint on a network that the container does not ask for is of a connection that was not finished,
+/// or of the end of one: it goes.
 pub(crate) fn take_endpoints(
     records: &mut [Record],
+    runs: &Runs,
     networks: &Networks,
-    runs: impl Fn(&str) -> bool,
+    exec_root: &Path,
 ) -> Vec<Endpoint> {
-    for record in &mut *records {
+    let mut kept = Vec::new();
+    for record in records {
+        let Some(Found::Running { pid, .. }) = runs.get(&record.id) else {
+            record.endpoints.clear();
+            continue;
+        };
+        if record.state.pid != *pid {
+            record.endpoints = networking::noted(&run_dir(exec_root, &record.id));
+        }
         let asked: HashSet<String> = record
             .networks
             .keys()
             .filter_map(|name| Some(networks.find(name).ok()?.id.clone()))
             .collect();
         record.endpoints.retain(|e| asked.contains(&e.network));
-    }
-    let mut seen = HashSet::new();
-    let mut twice = HashSet::new();
-    for claim in records.iter().flat_map(|r| &r.endpoints).flat_map(claims) {
-        if !seen.insert(claim.clone()) {
-            twice.insert(claim);
-        }
-    }
-    let ended: HashSet<String> = records
-        .iter()
-        .filter(|r| r.endpoints.iter().any(|e| !claims(e).is_disjoint(&twice)) && !runs(&r.id))
-        .map(|r| r.id.clone())
-        .collect();
-    let mut order: Vec<&mut Record> = records
-        .iter_mut()
-        .filter(|r| !r.endpoints.is_empty())
-        .collect();
-    // A start that is not recorded yet is the last of all.
-    order.sort_by_key(|r| {
-        let started = r.state.status.is_alive().then_some(r.state.started_at);
-        let runs = !ended.contains(&r.id);
-        std::cmp::Reverse((runs, started.is_none(), started.flatten()))
-    });
-    let mut claimed = HashSet::new();
-    let mut kept = Vec::new();
-    for record in order {
-        record.endpoints.retain(|endpoint| {
-            let claims = claims(endpoint);
-            let is_free = claims.is_disjoint(&claimed);
-            if is_free {
-                claimed.extend(claims);
-            }
-            is_free
-        });
         kept.extend(record.endpoints.iter().cloned());
     }
     kept
 }
 
-/// Whether a container's process is there, as its shim says.
-pub(crate) fn runs(exec_root: &Path, id: &str) -> bool {
-    let found = shim_client::find(&exec_root.join("c").join(id));
-    matches!(found, Ok(Found::Running { .. }))
-}
-
-/// What nobody else can have at the same time, as text: addresses on the network, ports of the host.
-fn claims(endpoint: &Endpoint) -> HashSet<String> {
-    let network = &endpoint.network;
-    let v4 = endpoint.v4.map(|net| format!("{network} {}", net.addr()));
-    let v6 = endpoint.v6.map(|net| format!("{network} {}", net.addr()));
-    let ports = endpoint.ports.iter().filter(|port| port.host_port != 0);
-    let ports = ports.map(|p| format!("{} {} {}", p.protocol, p.host_ip, p.host_port));
-    v4.into_iter().chain(v6).chain(ports).collect()
+fn run_dir(exec_root: &Path, id: &str) -> PathBuf {
+    exec_root.join("c").join(id)
 }
 
 impl Containers {
     /// Takes up the containers of an earlier daemon.
-    pub(crate) async fn recover(self: &Arc<Self>, records: Vec<Record>) -> Result<()> {
+    pub(crate) async fn recover(
+        self: &Arc<Self>,
+        records: Vec<Record>,
+        mut runs: Runs,
+    ) -> Result<()> {
         self.sweep(&records)?;
         for record in records {
+            let found = runs.remove(&record.id);
             let container = Arc::new(Container::new(record));
             self.insert(container.clone());
             let status = container.record().state.status;
@@ -129,9 +113,8 @@ impl Containers {
                 }
                 continue;
             }
-            let run_dir = self.context.run_dir(&container.id);
-            if status.is_alive() || run_dir.exists() {
-                self.take_up(&container, &run_dir).await;
+            if let Some(found) = found {
+                self.take_up(&container, found).await;
             }
             self.finish_mounts(&container).await;
             let record = container.snapshot();
@@ -147,13 +130,13 @@ impl Containers {
     }
 
     /// A container that was alive, or was being started, when the last daemon ended.
-    async fn take_up(self: &Arc<Self>, container: &Arc<Container>, run_dir: &Path) {
-        let found = shim_client::find(run_dir).unwrap_or_else(|error| {
-            tracing::warn!(container = %container.id, %error, "cannot look for the shim");
-            Found::Lost { pid: None }
-        });
+    async fn take_up(self: &Arc<Self>, container: &Arc<Container>, found: Found) {
         match found {
             Found::Running { pid, watch, .. } => self.goes_on(container, pid, watch).await,
+            Found::Exited(exit) if exit::is_noted(&container.record(), &exit) => {
+                self.clear_kernel(container, None);
+                self.after_exit(container);
+            }
             Found::Exited(exit) => {
                 // Also where the last daemon did not live to record the start.
                 container.record().state.enter(Operation::FoundRunning);
@@ -170,9 +153,6 @@ impl Containers {
                         finished_at: std::time::SystemTime::now(),
                     };
                     self.ended_meanwhile(container, exit).await;
-                } else {
-                    let endpoints = std::mem::take(&mut container.record().endpoints);
-                    self.leave(&container.id, &endpoints);
                 }
             }
         }
@@ -210,8 +190,10 @@ impl Containers {
     }
 
     async fn ended_meanwhile(self: &Arc<Self>, container: &Arc<Container>, exit: ExitRecord) {
-        let _ = std::fs::remove_dir_all(self.context.run_dir(&container.id));
+        // Its next start waits until its folder is gone.
+        let _turn = container.turn.lock().await;
         self.ended(container, exit).await;
+        let _ = std::fs::remove_dir_all(self.context.run_dir(&container.id));
         self.after_exit(container);
     }
 
@@ -289,57 +271,77 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_the_last_one_s_who_got_it() {
-        let endpoint = |address: &str| Endpoint {
-            id: address.into(),
-            network: "n".into(),
+    fn only_who_runs_has_endpoints_whatever_the_records_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(gantry_store::Store::open(dir.path()).unwrap());
+        let networks = Networks::open(store, Default::default(), "host").unwrap();
+        let bridge = networks.named("bridge").unwrap().id.clone();
+        let endpoint = |network: &str, last: u8| Endpoint {
+            id: format!("{network} {last}"),
+            network: network.into(),
             host_link: String::new(),
             link: "eth0".into(),
-            v4: Some(address.parse().unwrap()),
+            v4: Some(format!("10.0.0.{last}/24").parse().unwrap()),
             v6: None,
             gateway_v4: None,
             gateway_v6: None,
             mac: String::new(),
             ports: Vec::new(),
         };
-        let claimed = claims(&endpoint("10.0.0.2/24"));
-        assert!(!claimed.is_disjoint(&claims(&endpoint("10.0.0.2/24"))));
-        assert!(claimed.is_disjoint(&claims(&endpoint("10.0.0.3/24"))));
-
-        let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(gantry_store::Store::open(dir.path()).unwrap());
-        let networks = Networks::open(store, Default::default(), "host").unwrap();
-        let bridge = networks.named("bridge").unwrap().id.clone();
-        let record = |started: Option<i64>, address: &str| {
+        let record = |id: &str, pid: u32, endpoints: &[Endpoint]| {
             let mut record = super::super::record::tests::record();
-            record.id = format!("{address} {started:?}");
+            record.id = id.into();
             record.networks.insert("bridge".into(), Default::default());
-            record.endpoints = vec![Endpoint {
-                network: bridge.clone(),
-                ..endpoint(address)
-            }];
-            if let Some(second) = started {
-                record.state.status = Status::Running;
-                record.state.started_at = Some(jiff::Timestamp::from_second(second).unwrap());
-            }
+            record.endpoints = endpoints.to_vec();
+            record.state.pid = pid;
+            record.state.status = match pid {
+                0 => Status::Exited,
+                _ => Status::Running,
+            };
             record
         };
+        let of = |last| endpoint(&bridge, last);
         let mut records = [
-            record(Some(1), "10.0.0.2/24"),
-            record(Some(2), "10.0.0.2/24"),
-            record(Some(3), "10.0.0.3/24"),
-            record(None, "10.0.0.3/24"),
-            record(Some(1), "10.0.0.4/24"),
+            record("runs", 7, &[of(2), endpoint("left", 3)]),
+            // The address was the first one's before; the end is not recorded.
+            record("ended", 8, &[of(2)]),
+            record("lost", 9, &[of(4)]),
+            record("left-all", 10, &[]),
+            // The start is not recorded, nor is the end of the run before.
+            record("restarted", 11, &[of(2)]),
+            record("begun", 0, &[]),
+            record("failed", 0, &[]),
         ];
-        records[4].networks.clear();
-        let mut again = records.to_vec();
-        let kept = take_endpoints(&mut records, &networks, |_| true);
-        assert_eq!(kept.len(), 2);
+        for (id, last) in [
+            ("runs", 5),
+            ("left-all", 6),
+            ("restarted", 7),
+            ("begun", 8),
+            ("failed", 9),
+        ] {
+            let dir = run_dir(dir.path(), id);
+            std::fs::create_dir_all(&dir).unwrap();
+            networking::note(&dir, &[of(last)]).unwrap();
+        }
+        let running = |pid| Found::Running {
+            pid,
+            shim_pid: 1,
+            watch: Watch {
+                socket: std::os::unix::net::UnixStream::pair().unwrap().0,
+            },
+        };
+        let runs = Runs::from([
+            ("runs".into(), running(7)),
+            ("ended".into(), Found::Exited(ExitRecord::now(0))),
+            ("lost".into(), Found::Lost { pid: None }),
+            ("left-all".into(), running(10)),
+            ("restarted".into(), running(12)),
+            ("begun".into(), running(13)),
+            ("failed".into(), Found::Lost { pid: None }),
+        ]);
+        let kept = take_endpoints(&mut records, &runs, &networks, dir.path());
+        assert_eq!(kept, [of(2), of(7), of(8)]);
         let left: Vec<usize> = records.iter().map(|r| r.endpoints.len()).collect();
-        assert_eq!(left, [0, 1, 0, 1, 0]);
-        // One that has joined a network later than it started has it, where the other has ended.
-        take_endpoints(&mut again, &networks, |id| !id.contains("Some(2)"));
-        let left: Vec<usize> = again.iter().map(|r| r.endpoints.len()).collect();
-        assert_eq!(left, [1, 0, 0, 1, 0]);
+        assert_eq!(left, [1, 0, 0, 0, 1, 1, 0]);
     }
 }

@@ -38,6 +38,45 @@ fn a_killed_daemon_loses_no_line_and_no_exit_code() {
 }
 
 #[test]
+fn an_exit_is_counted_once_when_the_daemon_dies_before_it_has_cleared_up() {
+    let mut engine = Engine::with_busybox();
+    // The second run lasts. What nobody reads keeps the first one's shim, and with it what it wrote down of the exit.
+    let script = "[ -e /again ] && sleep 1000; touch /again; head -c 1000000 /dev/zero; exit 3";
+    let words = [
+        "create",
+        "--name",
+        "con",
+        "--restart",
+        "on-failure:3",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ];
+    engine.gantry(&words).ok();
+    let attached = engine.hijack("/containers/con/attach?stream=1&stdout=1", b"");
+    engine.gantry(&["start", "con"]).ok();
+    let state = |engine: &Engine, name: &str| engine.inspect("con")["State"][name].clone();
+    until("the end is noted", PATIENCE, || {
+        state(&engine, "Status") == "restarting"
+    });
+    let exit = engine
+        .exec_root()
+        .join("c")
+        .join(engine.inspect("con")["Id"].as_str().unwrap())
+        .join("exit");
+    assert!(exit.exists());
+    engine.kill_daemon();
+    drop(attached);
+    engine.launch();
+    until("it runs again", PATIENCE, || {
+        state(&engine, "Status") == "running"
+    });
+    let after = engine.inspect("con");
+    assert_eq!(after["RestartCount"], 1, "{after}");
+}
+
+#[test]
 fn the_next_daemon_takes_running_containers_up() {
     let mut engine = Engine::with_busybox();
     engine

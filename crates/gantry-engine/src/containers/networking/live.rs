@@ -99,16 +99,12 @@ impl Containers {
         let request = request::endpoint(record, wanted, link)?;
         let note = Note::write(self, container, &request.link);
         let endpoint = self.plug(record, wanted, &sandbox, &request)?;
-        {
-            let mut record = container.record();
-            if record.state.pid == 0 {
-                drop(record);
-                // It has ended meanwhile.
-                self.leave(&container.id, &[endpoint]);
-                return Ok(());
-            }
-            record.endpoints.push(endpoint);
-        }
+        let Some(mut noted) = container.while_alive() else {
+            self.leave(&container.id, &[endpoint]);
+            return Ok(());
+        };
+        noted.endpoints.push(endpoint);
+        drop(noted);
         self.save_state(container)?;
         let priority = |network: &str| match network == wanted.network.id {
             true => wanted.settings.gw_priority,
@@ -196,13 +192,10 @@ impl Containers {
         let sandbox = match begun {
             Ok(sandbox) => sandbox,
             Err(error) => {
-                let mut record = container.record();
-                if record.state.pid != 0 {
+                if let Some(mut record) = container.while_alive() {
                     record.endpoints.push(endpoint);
                     return Err(error);
                 }
-                drop(record);
-                // It has ended meanwhile.
                 self.leave(&container.id, &[endpoint]);
                 return Ok(());
             }
@@ -232,7 +225,7 @@ impl Containers {
         mut ports: Vec<PortRequest>,
     ) -> Result<()> {
         let plane = &self.context.plane;
-        let mut endpoints = container.snapshot().endpoints;
+        let endpoints = container.snapshot().endpoints;
         let chosen = self.gateways_of(&endpoints, priority);
         for (at, endpoint) in endpoints.iter().enumerate() {
             let families = chosen.families_of(at);
@@ -243,46 +236,17 @@ impl Containers {
             }
         }
         let publisher = chosen.v4.or(chosen.v6);
-        for (at, endpoint) in endpoints.iter_mut().enumerate() {
-            if Some(at) != publisher && !endpoint.ports.is_empty() {
-                ports.extend(endpoint.ports.iter().map(fixed));
-                let going = std::mem::take(&mut endpoint.ports);
-                let closed = plane.unpublish(endpoint, &going);
-                closed.map_err(|e| Error::caused("cannot close the container's ports", e))?;
-            }
-        }
+        let (endpoints, closed) =
+            self.close_ports(container, endpoints, |at, _| Some(at) != publisher)?;
+        ports.extend(closed.iter().map(fixed));
         let Some(publisher) = publisher else {
-            return self.take_up_endpoints(container, endpoints);
+            return Ok(());
         };
         if ports.is_empty() && endpoints[publisher].ports.is_empty() {
             ports = ports::wanted(&container.record())?;
         }
-        let published = if ports.is_empty() {
-            Ok(Vec::new())
-        } else {
-            plane.publish(&endpoints[publisher], &ports)
-        };
-        let published = published.map(|published| endpoints[publisher].ports.extend(published));
-        self.take_up_endpoints(container, endpoints)?;
-        published.map_err(|e| Error::caused("cannot publish the container's ports", e))
-    }
-
-    /// Notes what has become of the endpoints of a container that goes on.
-    pub(super) fn take_up_endpoints(
-        &self,
-        container: &Arc<Container>,
-        endpoints: Vec<Endpoint>,
-    ) -> Result<()> {
-        {
-            let mut record = container.record();
-            if record.state.pid == 0 {
-                drop(record);
-                self.leave(&container.id, &endpoints);
-                return Ok(());
-            }
-            record.endpoints = endpoints;
-        }
-        self.save_state(container)
+        self.open_ports(container, endpoints, publisher, &ports)?;
+        Ok(())
     }
 
     /// The endpoint, by its place, whose network the container's ports are published on.

@@ -1,13 +1,14 @@
 //! Published ports that come to a running container and go from it.
 //!
-//! The kernel comes first, then the record: a daemon that dies in between has the next one publish what the record says.
+//! The record says last what has come, and first what goes, as somebody else may have that at once: a daemon that dies in
+//! between has the next one publish what the record says.
 
 use super::super::record::Record;
 use super::super::{Container, Containers};
 use super::{live::fixed, ports};
 use crate::error::{Error, Result};
 use gantry_api::container::{PortBinding, PortMap};
-use gantry_network::endpoint::{PortRequest, PublishedPort};
+use gantry_network::endpoint::{Endpoint, PortRequest, PublishedPort};
 use std::sync::Arc;
 
 /// What is different.
@@ -119,54 +120,106 @@ impl Containers {
         container: &Arc<Container>,
         change: &PortChange,
     ) -> Result<PortChange> {
-        let plane = &self.context.plane;
         let record = container.snapshot();
-        let mut endpoints = record.endpoints.clone();
-        let mut undo = PortChange::default();
-        for endpoint in &mut endpoints {
-            let (going, staying): (Vec<_>, Vec<_>) = std::mem::take(&mut endpoint.ports)
-                .into_iter()
-                .partition(|port| change.going.contains(port));
+        let publisher = self.publisher(&record, &record.endpoints);
+        let (endpoints, closed) = self.close_ports(container, record.endpoints, |_, port| {
+            change.going.contains(port)
+        })?;
+        let mut undo = PortChange {
+            coming: closed.iter().map(fixed).collect(),
+            going: Vec::new(),
+        };
+        // Where nothing leads to it, the next start may see another network.
+        let Some(at) = publisher else {
+            return Ok(undo);
+        };
+        match self.open_ports(container, endpoints.clone(), at, &change.coming) {
+            Ok(ports) => {
+                undo.going = ports;
+                Ok(undo)
+            }
+            Err(error) => {
+                // As it was.
+                if let Err(error) = self.open_ports(container, endpoints, at, &undo.coming) {
+                    tracing::error!(container = %container.id, %error, "cannot publish ports again");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Closes those ports of endpoints that are told to go, by their endpoint's place; what is left, and what has gone.
+    pub(super) fn close_ports(
+        &self,
+        container: &Container,
+        before: Vec<Endpoint>,
+        goes: impl Fn(usize, &PublishedPort) -> bool,
+    ) -> Result<(Vec<Endpoint>, Vec<PublishedPort>)> {
+        let mut after = before.clone();
+        let mut going = Vec::new();
+        for (at, endpoint) in after.iter_mut().enumerate() {
+            let all = std::mem::take(&mut endpoint.ports);
+            let (of_it, staying): (Vec<_>, Vec<_>) =
+                all.into_iter().partition(|port| goes(at, port));
             endpoint.ports = staying;
-            if !going.is_empty() {
-                plane
-                    .unpublish(endpoint, &going)
-                    .map_err(|e| Error::caused("cannot close published ports", e))?;
-                undo.coming.extend(going.iter().map(fixed));
+            going.push(of_it);
+        }
+        if going.iter().all(Vec::is_empty) || !self.note_endpoints(container, after.clone())? {
+            return Ok((after, Vec::new()));
+        }
+        for (endpoint, ports) in after.iter().zip(&going) {
+            if !ports.is_empty()
+                && let Err(error) = self.context.plane.unpublish(endpoint, ports)
+            {
+                self.note_endpoints(container, before)?;
+                return Err(Error::caused("cannot close the container's ports", error));
             }
         }
-        let mut failed = None;
-        if !change.coming.is_empty() {
-            let published = match self.publisher(&record, &endpoints) {
-                Some(at) => plane
-                    .publish(&endpoints[at], &change.coming)
-                    .map(|ports| (at, ports)),
-                // Nothing leads there; the next start may see another network.
-                None => Ok((0, Vec::new())),
-            };
-            match published {
-                Ok((at, ports)) => {
-                    undo.going.clone_from(&ports);
-                    if let Some(endpoint) = endpoints.get_mut(at) {
-                        endpoint.ports.extend(ports);
-                    }
-                }
-                Err(error) => failed = Some(error),
+        Ok((after, going.concat()))
+    }
+
+    /// Publishes more ports at one of the endpoints; what they became. All of them, recorded, or none.
+    pub(super) fn open_ports(
+        &self,
+        container: &Container,
+        mut endpoints: Vec<Endpoint>,
+        at: usize,
+        wanted: &[PortRequest],
+    ) -> Result<Vec<PublishedPort>> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let plane = &self.context.plane;
+        let endpoint = endpoints[at].clone();
+        let ports = match plane.publish(&endpoint, wanted) {
+            // What has ended meanwhile gets them at its next start, also when its exit is not noted yet.
+            Err(_) if !container.has_process() => return Ok(Vec::new()),
+            published => {
+                published.map_err(|e| Error::caused("cannot publish the container's ports", e))?
             }
+        };
+        endpoints[at].ports.extend(ports.clone());
+        let noted = self.note_endpoints(container, endpoints);
+        if !matches!(noted, Ok(true))
+            && let Err(error) = plane.unpublish(&endpoint, &ports)
+        {
+            tracing::warn!(container = %container.id, %error, "cannot close ports again");
         }
-        if let (Some(_), Some(at)) = (&failed, self.publisher(&record, &endpoints)) {
-            // As it was.
-            match plane.publish(&endpoints[at], &undo.coming) {
-                Ok(ports) => endpoints[at].ports.extend(ports),
-                Err(error) => {
-                    tracing::error!(container = %container.id, %error, "cannot publish ports again")
-                }
+        noted.map(|_| ports)
+    }
+
+    /// Notes what has become of the endpoints; false, and nothing is noted, where the container has ended meanwhile.
+    fn note_endpoints(&self, container: &Container, endpoints: Vec<Endpoint>) -> Result<bool> {
+        let Some(mut record) = container.while_alive() else {
+            return Ok(false);
+        };
+        let before = std::mem::replace(&mut record.endpoints, endpoints);
+        drop(record);
+        self.save_state(container).inspect_err(|_| {
+            if let Some(mut record) = container.while_alive() {
+                record.endpoints = before;
             }
-        }
-        self.take_up_endpoints(container, endpoints)?;
-        match failed {
-            Some(error) => Err(Error::caused("cannot publish the container's ports", error)),
-            None => Ok(undo),
-        }
+        })?;
+        Ok(true)
     }
 }

@@ -186,8 +186,7 @@ impl Containers {
         if let Err(error) = done {
             tracing::warn!(container = %record.id, %error, "cannot note the names of a new network");
         }
-        if container.record().state.pid == 0 {
-            // It has ended meanwhile.
+        if container.while_alive().is_none() {
             self.context.served.end(&record.id);
             return;
         }

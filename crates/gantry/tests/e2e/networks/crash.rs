@@ -17,9 +17,10 @@ fn anything(site: &Site, dice: &mut Dice) -> Child {
     let c = dice.below(CONTAINERS);
     let n = dice.below(NETWORKS);
     let port = 7000 + c;
+    let kind = ["-d", "-d", "-d --rm"][dice.below(3) as usize];
     let line = match dice.below(16) {
-        0..4 => format!("run -d --name c{c} --network n{n} -p {port}:80 busybox sleep 10000"),
-        4 => format!("run -d --name c{c} -p {port}:80 busybox sleep 10000"),
+        0..4 => format!("run {kind} --name c{c} --network n{n} -p {port}:80 busybox sleep 10000"),
+        4 => format!("run {kind} --name c{c} -p {port}:80 busybox sleep 10000"),
         5 | 6 => format!("rm -f c{c}"),
         7 => format!("start c{c}"),
         8 => format!("restart -t 0 c{c}"),

@@ -1,9 +1,10 @@
 //! `update --publish-add`, `--publish-rm`: ports of a container that runs.
 
 use super::{PATIENCE, Site};
-use gantry_testkit::Machine;
+use gantry_testkit::{Dice, Machine, until};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::time::Duration;
 
 const V4: &str = Machine::ADDRESS;
 const V6: &str = Machine::ADDRESS6;
@@ -75,7 +76,7 @@ fn ports_come_to_a_running_nginx_and_go() {
     ];
     site.engine.gantry(&words).ok();
     let welcome = |place: &str| site.outside_fetch(place).contains("nginx");
-    gantry_testkit::until("nginx serves", PATIENCE, || welcome(&format!("{V4}:8080/")));
+    until("nginx serves", PATIENCE, || welcome(&format!("{V4}:8080/")));
     let pid = site.engine.inspect("web")["State"]["Pid"].clone();
     let mut kept = Kept::open(&site, V4, 8080);
     assert_eq!(kept.ask(), "HTTP/1.1 200 OK");
@@ -126,12 +127,12 @@ fn ports_come_to_a_running_nginx_and_go() {
     site.ok("update --publish-add 8085:80 web");
     assert!(welcome_of(&site, 8085));
     site.ok("restart -t 1 web");
-    gantry_testkit::until("nginx serves again", PATIENCE, || welcome_of(&site, 8084));
+    until("nginx serves again", PATIENCE, || welcome_of(&site, 8084));
     assert!(welcome_of(&site, 8085));
     site.ok("stop -t 0 web");
     site.ok("update --publish-rm 8085:80 web");
     site.ok("start web");
-    gantry_testkit::until("nginx serves again", PATIENCE, || welcome_of(&site, 8084));
+    until("nginx serves again", PATIENCE, || welcome_of(&site, 8084));
     assert!(!welcome_of(&site, 8085));
 }
 
@@ -160,4 +161,28 @@ fn ports_go_with_the_network_that_bears_them() {
         told.contains("port publishing and the network mode host"),
         "{told}"
     );
+}
+
+#[test]
+fn ports_that_come_while_a_container_ends_are_nobody_s() {
+    let site = Site::new();
+    site.ok("network create mine");
+    site.ok("create --name con --network mine busybox sleep 1000");
+    let mut dice = Dice(0x5eed_90e7);
+    for round in 0..100 {
+        site.ok("start con");
+        let words = ["update", "--publish-add", "7777:80", "con"];
+        let mut command = site.engine.command(&words);
+        let mut client = command.stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(dice.below(12_000)));
+        site.engine.api("POST", "/containers/con/kill", None);
+        site.ok("wait con");
+        client.wait().unwrap();
+        let rules = site.engine.rules();
+        assert!(!rules.contains("7777"), "round {round}: {rules}");
+        // It may have come after the end, for the next start.
+        site.engine
+            .gantry(&["update", "--publish-rm", "7777:80", "con"]);
+    }
+    site.idle("next", "--network mine -p 7777:80");
 }
