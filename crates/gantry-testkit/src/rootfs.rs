@@ -72,7 +72,8 @@ pub fn servers_tar() -> PathBuf {
     })
 }
 
-/// The file of this name in the cache; `make` writes it as `tar` into the folder that it is given, where it is missing.
+/// The file (or folder) of this name in the cache; `make` writes it as `tar` into the folder that it is given, where it is
+/// missing.
 pub(crate) fn once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let cache = cache();
     let lock =

@@ -9,6 +9,7 @@
 //! | `published` | packets from elsewhere to a published port go to its container |
 //! | `published_here` | the same for the host's own packets |
 //! | `source` | containers leave with the host's address; so do their own and the host's loopback packets to published ports, which could not find back otherwise |
+//! | `to_host` | marks what containers send to the host (`passed`) |
 //! | `refuse` | (IPv6, without a proxy) published ports at ::1 are refused |
 //! | `admit` | (with `respect-host-firewall`) notes whom the host's own firewall has let in |
 //! | `between` | (bridge) with `icc=false`: nothing but links between containers |
@@ -378,7 +379,8 @@ impl Firewall {
             return Ok(());
         }
         if state.families_wanted(&self.options) != state.families {
-            return self.load(state);
+            self.load(state)?;
+            return self.open_others(state).map(|_| ());
         }
         let mut batch = Batch::new(&self.options.table);
         for added in [false, true] {

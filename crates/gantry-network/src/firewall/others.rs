@@ -2,15 +2,23 @@
 //!
 //! In nftables the strictest table wins: where `iptables -P FORWARD DROP` was said (as Docker and ufw do), or firewalld
 //! runs, packets of our bridges die whatever our own tables say. Docker puts rules of its own there. We put one: accept
-//! what bears the mark of our forward chain.
+//! what bears the mark of our chains.
 use super::rules::PASSED;
 use super::{Firewall, NetworkError, State};
 use crate::netlink::Refusal;
 use crate::nftables::{self, Batch, Expression, Family, Field, Hook, SeenChain, SeenRule, Verdict};
+use std::collections::BTreeSet;
 
 /// Table and chain of `iptables` and `ip6tables`, as made by their nftables variants.
 const IPTABLES: (&str, &str) = ("filter", "FORWARD");
-const FIREWALLD: (&str, &str) = ("firewalld", "filter_FORWARD");
+/// Firewalld's chains. Docker puts its bridges into a zone of firewalld's in which containers may send to the host; what
+/// ufw or `iptables` says of that counts with Docker, too.
+const FIREWALLD: [(&str, &str); 2] = [
+    ("firewalld", "filter_FORWARD"),
+    ("firewalld", "filter_INPUT"),
+];
+/// What firewalld has while it loads its rules again: gone in a moment.
+const FIREWALLD_RELOADING: &str = "firewalld_policy_drop";
 /// The `mark` match of iptables; revision 1 is `struct xt_mark_mtinfo1`.
 const MARK_MATCH: (&str, u32) = ("mark", 1);
 
@@ -38,7 +46,7 @@ impl Firewall {
                     tracing::info!(
                         table = chain.table,
                         chain = chain.name,
-                        "a rule was put there that accepts what our own forward chain has passed"
+                        "a rule was put there that accepts what our own chains have passed"
                     );
                     opened = true;
                 }
@@ -95,7 +103,7 @@ impl Firewall {
 
     /// Says once of each chain of somebody's, other than those above, that it drops forwarded packets by default.
     fn warn_of_hindrances(&self, state: &mut State) -> Result<(), Refusal> {
-        for name in self.hindrances()? {
+        for name in self.hindrances(&state.families)? {
             if state.warned_of.insert(name.clone()) {
                 tracing::warn!(
                     chain = name,
@@ -106,13 +114,19 @@ impl Firewall {
         Ok(())
     }
 
-    /// Chains that drop forwarded packets by default, and have no rule of ours.
-    pub(super) fn hindrances(&self) -> Result<Vec<String>, Refusal> {
+    /// Chains that drop forwarded packets of these families by default, and have no rule of ours.
+    pub(super) fn hindrances(&self, families: &BTreeSet<Family>) -> Result<Vec<String>, Refusal> {
         let mut found = Vec::new();
         for chain in nftables::chains(&self.netlink, None)? {
             let forwards = matches!(&chain.base, Some((kind, hook, _))
-                if kind == "filter" && *hook == Hook::Forward as u32);
-            let family = chain.family.filter(|f| *f != Family::Bridge);
+                if kind == "filter" && *hook == Hook::Forward as u32)
+                && chain.table != FIREWALLD_RELOADING;
+            let is_judged = |family: &Family| match family {
+                Family::Bridge => false,
+                Family::Inet => !families.is_empty(),
+                family => families.contains(family),
+            };
+            let family = chain.family.filter(is_judged);
             let (Some(family), true) = (family, forwards && chain.drops) else {
                 continue;
             };
@@ -130,7 +144,7 @@ impl Firewall {
             let name = (chain.table.as_str(), chain.name.as_str());
             match chain.family {
                 Some(Family::V4 | Family::V6) => name == IPTABLES,
-                Some(Family::Inet) => name == FIREWALLD,
+                Some(Family::Inet) => FIREWALLD.contains(&name),
                 _ => false,
             }
         };

@@ -23,7 +23,7 @@ pub(super) const ADMITTED: &str = "admitted";
 pub(super) const USER: &str = "user";
 
 /// The names that our chains have had so far, in any release.
-pub(super) const FORMER: [&str; 11] = [
+pub(super) const FORMER: [&str; 12] = [
     "admit",
     "between",
     "guard",
@@ -35,6 +35,7 @@ pub(super) const FORMER: [&str; 11] = [
     "reach",
     "refuse",
     "source",
+    "to_host",
 ];
 
 /// How long a client that the host's firewall has let in is not asked again. Every change of somebody's nftables rules
@@ -42,7 +43,7 @@ pub(super) const FORMER: [&str; 11] = [
 const ADMISSION: Duration = Duration::from_secs(600);
 const ADMISSIONS: u32 = 1 << 17;
 
-/// The bit in packets' marks that says: our forward chain has passed it.
+/// The bit in packets' marks that says: our chain has passed it.
 pub(super) const PASSED: u32 = 0x1000;
 
 /// Priorities of the kernel's own chains of these names (`linux/netfilter_ipv4.h`).
@@ -191,6 +192,13 @@ pub(super) fn chains(family: Family, respect: bool, carried: bool) -> Vec<Chain>
             SOURCE_NAT,
             sources(family),
         ),
+        base(
+            "to_host",
+            "filter",
+            Hook::Input,
+            BEFORE_FILTER,
+            to_host(family, respect),
+        ),
     ];
     if family == Family::V6 && !carried {
         let rules = refuse_loopback();
@@ -304,6 +312,27 @@ fn published_here(family: Family) -> Vec<Expression> {
         Family::V6 => is_loopback(Field::DestinationAddress(family), family, false),
         _ => Vec::new(),
     }
+}
+
+/// Marks what containers send to the host itself: firewalld is to let it pass.
+fn to_host(family: Family, respect: bool) -> Vec<Vec<Expression>> {
+    let from_container = || is_in(Field::InputName, BRIDGES, true);
+    let published = |key: Vec<Expression>, map| {
+        rule([
+            from_container(),
+            key,
+            vec![Expression::Map { at: 0, map, to: 8 }],
+            finish(Verdict::Accept),
+        ])
+    };
+    let mut rules = Vec::new();
+    // There the host's rules are asked about published ports.
+    if respect {
+        rules.push(published(port_of_address(family), PORTS_OF_ADDRESS));
+        rules.push(published(port_of_any(), PORTS));
+    }
+    rules.push(rule([from_container(), pass()]));
+    rules
 }
 
 /// The key of who has been let in, and where.
@@ -518,7 +547,7 @@ fn out_of() -> Vec<Vec<Expression>> {
     ]
 }
 
-/// The end of our forward chain for what may pass: another's chain that drops by default can accept the mark.
+/// The end of our chains for what may pass: another's chain that drops by default can accept the mark.
 fn passed() -> Vec<Expression> {
     vec![
         load(Field::Mark, 0),

@@ -6,11 +6,13 @@
 mod compose;
 mod crash;
 mod day;
+mod firewalld;
 mod links;
 mod many;
 mod ports;
 mod proxy;
 mod publishing;
+mod ufw;
 mod walls;
 
 use gantry_testkit::{Engine, Machine, Options, Ran, busybox_tar, ran, servers_tar};
@@ -33,7 +35,11 @@ impl Site {
 
     /// With more flags of the daemon.
     fn with(flags: &[&str]) -> Self {
-        let machine = Arc::new(Machine::new());
+        Self::on(Arc::new(Machine::new()), flags)
+    }
+
+    /// On a machine that is there already.
+    fn on(machine: Arc<Machine>, flags: &[&str]) -> Self {
         let engine = Engine::with(Options {
             machine: Some(machine.clone()),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),

@@ -6,6 +6,11 @@ fn iptables(arguments: &str) -> String {
     run("iptables-nft", arguments)
 }
 
+fn hindrances(firewall: &Firewall) -> Vec<String> {
+    let families = firewall.lock().families.clone();
+    firewall.hindrances(&families).unwrap()
+}
+
 /// A host with a container that serves on 8080 and is behind somebody's firewall that drops by default.
 fn behind(block: impl FnOnce(), unblock: impl FnOnce() -> String) {
     let outside = outsider();
@@ -16,14 +21,14 @@ fn behind(block: impl FnOnce(), unblock: impl FnOnce() -> String) {
     serve(&web.sandbox, 80);
     serve(&outside, 80);
     publish(&firewall, &web, &everywhere("tcp", 8080));
-    assert!(firewall.hindrances().unwrap().is_empty());
+    assert!(hindrances(&firewall).is_empty());
     let before = nft("list tables");
     block();
     let host = address(HOST[0]);
     refused_from(&outside, host, 8080);
     refused_from(&web.sandbox, address(OUTSIDER[0]), 80);
     assert!(firewall.reconcile().unwrap());
-    assert!(firewall.hindrances().unwrap().is_empty());
+    assert!(hindrances(&firewall).is_empty());
     assert_eq!(ask_from(&outside, host, 8080), OUTSIDER[0]);
     assert_eq!(ask_from(&web.sandbox, address(OUTSIDER[0]), 80), HOST[0]);
     // What is not ours is as it was.
@@ -48,6 +53,32 @@ fn a_forward_chain_that_drops_by_default_lets_ours_pass() {
             },
             || iptables("-S FORWARD"),
         );
+    });
+}
+
+/// The table of IPv6 comes with the first network that has IPv6, and is late where somebody drops already.
+#[test]
+fn a_network_that_comes_later_passes_as_well() {
+    on_a_host(|| {
+        let outside = outsider();
+        serve(&outside, 80);
+        let one = bridge(1);
+        let v4 = BridgeRules {
+            subnets: one.subnets[..1].to_vec(),
+            ..one
+        };
+        for program in ["iptables-nft", "ip6tables-nft"] {
+            run(program, "-P FORWARD DROP");
+        }
+        let firewall = Firewall::open(options(), &[v4]).unwrap();
+        assert!(hindrances(&firewall).is_empty());
+        let two = bridge(2);
+        firewall.add_bridge(&two).unwrap();
+        let web = container(&two, 2);
+        for (out, host) in OUTSIDER.into_iter().zip(HOST) {
+            assert_eq!(ask_from(&web.sandbox, address(out), 80), host);
+        }
+        firewall.remove().unwrap();
     });
 }
 
@@ -97,10 +128,10 @@ fn a_chain_that_nobody_told_us_of_is_named_as_a_hindrance() {
         let firewall = Firewall::open(options(), &[one]).unwrap();
         nft("add table inet mine");
         nft("add chain inet mine forward { type filter hook forward priority 0; policy accept; }");
-        assert!(firewall.hindrances().unwrap().is_empty());
+        assert!(hindrances(&firewall).is_empty());
         nft("chain inet mine forward { policy drop; }");
         firewall.reconcile().unwrap();
-        assert_eq!(firewall.hindrances().unwrap(), ["mine forward"]);
+        assert_eq!(hindrances(&firewall), ["mine forward"]);
         assert!(!nft("list table inet mine").contains("passed"));
     });
 }

@@ -22,9 +22,13 @@ impl Site {
     }
 
     /// What the outside gets of a port by either family.
-    fn outside_fetches(&self, port: u16) -> [String; 2] {
-        [V4.to_owned(), format!("[{V6}]")]
-            .map(|place| self.outside_fetch(&format!("{place}:{port}/")))
+    pub(super) fn outside_fetches(&self, port: u16) -> [String; 2] {
+        let places = [V4.to_owned(), format!("[{V6}]")];
+        std::thread::scope(|scope| {
+            places
+                .map(|place| scope.spawn(move || self.outside_fetch(&format!("{place}:{port}/"))))
+                .map(|asked| asked.join().expect("it is asked"))
+        })
     }
 
     /// The name of the engine's tables.

@@ -1,0 +1,103 @@
+//! Debian's own ufw beside an engine.
+
+use super::{PATIENCE, Site};
+use gantry_testkit::{Firewalls, Machine, until};
+use std::sync::Arc;
+
+const V4: &str = Machine::ADDRESS;
+
+/// A machine on which ufw denies what comes in.
+fn denying() -> (Arc<Machine>, Firewalls) {
+    let machine = Arc::new(Machine::new());
+    let firewalls = Firewalls::on(&machine);
+    for command in [
+        "ufw default deny incoming",
+        "ufw allow 22",
+        "ufw --force enable",
+    ] {
+        firewalls.run(command).ok();
+    }
+    (machine, firewalls)
+}
+
+impl Site {
+    /// Published ports are open from everywhere, and the way out is.
+    pub(super) fn is_open(&self) -> bool {
+        let out = |address: &str| format!("ping -c 1 -W 1 {address}");
+        self.outside_fetches(8080) == ["server", "server"]
+            && self.shell("server", &out(Machine::OUTSIDE)).code == 0
+            && self.shell("server", &out(Machine::OUTSIDE6)).code == 0
+            && self.host_fetch(&format!("{V4}:8080/")) == "server"
+            && self.fetch("old", &format!("{V4}:8080/")) == "server"
+    }
+}
+
+#[test]
+fn it_is_passed_by_as_with_docker() {
+    let (machine, firewalls) = denying();
+    let site = Site::on(machine, &[]);
+    site.ok("network create --ipv6 mine");
+    site.web("server", "--network mine -p 8080:80");
+    site.idle("old", "");
+    assert!(site.is_open());
+    for change in [
+        "ufw reload",
+        "ufw deny 8080",
+        "ufw --force disable",
+        "ufw --force enable",
+        "ufw --force reset",
+        "ufw --force enable",
+    ] {
+        firewalls.run(change).ok();
+        until(change, PATIENCE, || site.is_open());
+    }
+}
+
+/// An engine that asks ufw, with a server whose ports 8080 and 8081 are published.
+fn respectful() -> (Site, Firewalls) {
+    let (machine, firewalls) = denying();
+    let site = Site::on(machine, &["--respect-host-firewall"]);
+    site.ok("network create --ipv6 mine");
+    site.web("server", "--network mine -p 8080:80 -p 8081:80");
+    (site, firewalls)
+}
+
+const OPEN: [&str; 2] = ["server", "server"];
+const CLOSED: [&str; 2] = ["", ""];
+
+#[test]
+fn it_says_which_published_ports_are_open() {
+    let (site, firewalls) = respectful();
+    assert_eq!(site.outside_fetches(8080), CLOSED);
+    firewalls.run("ufw allow 8080/tcp").ok();
+    assert_eq!(site.outside_fetches(8080), OPEN);
+    assert_eq!(site.outside_fetches(8081), CLOSED);
+    assert_eq!(site.host_fetch("127.0.0.1:8081/"), "server");
+    firewalls.run("ufw delete allow 8080/tcp").ok();
+    assert_eq!(site.outside_fetches(8080), CLOSED);
+    firewalls.run("ufw --force disable").ok();
+    assert_eq!(site.outside_fetches(8081), OPEN);
+    firewalls.run("ufw --force enable").ok();
+    assert_eq!(site.outside_fetches(8081), CLOSED);
+}
+
+#[test]
+fn it_says_to_whom_published_ports_are_open() {
+    let (site, firewalls) = respectful();
+    let outside = Machine::OUTSIDE;
+    firewalls.run("ufw allow 8080").ok();
+    firewalls
+        .run(&format!("ufw insert 1 deny from {outside}"))
+        .ok();
+    assert_eq!(site.outside_fetches(8080), ["", "server"]);
+    firewalls
+        .run(&format!("ufw delete deny from {outside}"))
+        .ok();
+    assert_eq!(site.outside_fetches(8080), OPEN);
+    firewalls.run("ufw delete allow 8080").ok();
+    firewalls.run("ufw limit 8080/tcp").ok();
+    assert_eq!(site.outside_fetches(8080), OPEN);
+    // What goes out is not its business.
+    site.shell("server", &format!("ping -c 1 -W 1 {outside}"))
+        .ok();
+}
