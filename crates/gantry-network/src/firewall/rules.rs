@@ -51,7 +51,8 @@ const RAW: i32 = -300;
 const DESTINATION_NAT: i32 = -100;
 const FILTER: i32 = 0;
 const SOURCE_NAT: i32 = 100;
-const BRIDGE_FILTER: i32 = -200;
+/// After `br_netfilter` (`NF_BR_PRI_BRNF`), which shows bridged packets to the tables of IPv4 and IPv6: these set the mark.
+const AFTER_BR_NETFILTER: i32 = 1;
 /// Before everybody's filter, which is to see the mark.
 const BEFORE_FILTER: i32 = FILTER - 5;
 /// After everybody's filter. The kernel's own steps at the end, after which a connection is known, have the two highest
@@ -155,7 +156,7 @@ pub(super) fn chains(family: Family, respect: bool, carried: bool) -> Vec<Chain>
             "between",
             "filter",
             Hook::Forward,
-            BRIDGE_FILTER,
+            AFTER_BR_NETFILTER,
             between(),
         )];
     }
@@ -561,8 +562,9 @@ fn passed() -> Vec<Expression> {
     ]
 }
 
-/// What one port of a bridge sends to another does not pass the tables of IPv4 and IPv6 (unless `br_netfilter` is
-/// loaded). There may be no connection tracking here: links are open in both directions, as with Docker.
+/// What one port of a bridge sends to another does not pass the tables of IPv4 and IPv6, unless `br_netfilter` is loaded:
+/// then what they have passed is marked, such as packets for a neighbour's published port, which become bridged ones. There
+/// may be no connection tracking here: links are open in both directions, as with Docker.
 fn between() -> Vec<Vec<Expression>> {
     let closed = |field, equal| {
         let value = CLOSED_GROUP.to_ne_bytes().to_vec();
@@ -575,6 +577,7 @@ fn between() -> Vec<Vec<Expression>> {
         rule([closed(Field::InputGroup, false), accept()]),
         rule([closed(Field::OutputGroup, false), accept()]),
         rule([ether_type(ARP), accept()]),
+        rule([has_bits(Field::Mark, PASSED), accept()]),
     ];
     for (family, number) in [(Family::V4, libc::ETH_P_IP), (Family::V6, libc::ETH_P_IPV6)] {
         for backwards in [false, true] {

@@ -145,7 +145,14 @@ fn only_links_are_open() {
             });
         }
         for family in [0, 1] {
+            let gateway = ["10.1.0.1", "fd00:1::1"][family];
             refused_from(&client.sandbox, web.address(family), 80);
+            refused_from(&client.sandbox, web.address(family), 8080);
+            // What is published is so for neighbours, too.
+            for host in [HOST[family], gateway] {
+                assert_eq!(ask_from(&client.sandbox, address(host), 8080), gateway);
+                assert_eq!(ask_from(&web.sandbox, address(host), 8080), gateway);
+            }
         }
         firewall.link(client.targets, web.targets, &ports).unwrap();
         for family in [0, 1] {

@@ -137,6 +137,11 @@ fn without_icc_neighbours_are_strangers() {
     site.idle("other", "");
     let own = format!("{}/", site.address("server", "bridge"));
     assert_eq!(site.fetch("other", &own), "");
+    // What is published is so for them, too.
+    let gateway = format!("{}.1", site.engine.subnet());
+    for host in [Machine::ADDRESS, &gateway] {
+        assert_eq!(site.fetch("other", &format!("{host}:8080/")), "server");
+    }
     assert_eq!(
         site.outside_fetch(&format!("{}:8080/", Machine::ADDRESS)),
         "server"
