@@ -128,7 +128,7 @@ fn conflicts_are_told_in_dockers_words_and_ephemeral_ports_avoid_them() {
             "failed to bind host port for 0.0.0.0:8080:172.17.0.2:80/tcp: address already in use";
         assert_eq!(error(8080).to_string(), bound);
         let (_one, _) = attach_with(&bridge, &publish(LOCALHOST, 8081, "tcp"));
-        let allocated = "Bind for 0.0.0.0:8081 failed: port is already allocated";
+        let allocated = "Bind for 127.0.0.1:8081 failed: port is already allocated";
         assert_eq!(error(8081).to_string(), allocated);
         let _next = TcpListener::bind("127.0.0.1:32768").unwrap();
         let (web, endpoint) = attach_with(&bridge, &publish(ANY, 0, "tcp"));
