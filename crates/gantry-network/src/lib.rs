@@ -26,3 +26,5 @@ pub mod pools;
 mod ports;
 pub mod proxy;
 pub mod sandbox;
+#[cfg(test)]
+mod test_host;

@@ -80,7 +80,7 @@ fn write(path: &Path, value: &str) -> Result<(), NetworkError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plane::tests::{ip, on_a_host};
+    use crate::test_host::{ip, on_a_host};
 
     #[test]
     fn a_host_that_begins_to_forward_ipv6_goes_on_listening_to_routers() {

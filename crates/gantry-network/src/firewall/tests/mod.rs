@@ -1,11 +1,13 @@
 //! Each test has a machine of its own: a fresh network namespace that plays the host, and others for containers and for
-//! what is outside. They need root, and the programs `ip` and `nft`.
+//! what is outside, see [`crate::test_host`].
 use super::*;
 use crate::link::{self, VethPair};
 use crate::sandbox::Sandbox;
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use crate::test_host::{
+    self, HOST, OUTSIDER, PATIENCE, REFUSAL_PATIENCE, ask, ask_from, eventually, inside, ip, nft,
+    outsider, refused_from, run, serve,
+};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -15,45 +17,16 @@ mod passing;
 mod respecting;
 mod restoring;
 
-const PATIENCE: Duration = Duration::from_secs(5);
-const REFUSAL_PATIENCE: Duration = Duration::from_millis(300);
-/// The host towards the outside, and a machine there.
-const HOST: [&str; 2] = ["198.51.100.1", "2001:db8::1"];
-const OUTSIDER: [&str; 2] = ["198.51.100.2", "2001:db8::2"];
 const TABLE: &str = "gantry-test";
 
-/// Runs `test` on a thread in a new network namespace with `lo` up: the host.
+/// A host that forwards.
 fn on_a_host(test: impl FnOnce() + Send) {
-    std::thread::scope(|scope| {
-        let host = scope.spawn(|| {
-            // SAFETY: the thread changes nothing but its own network namespace.
-            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.expect("needs root");
-            ip("link set lo up");
-            for name in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-                std::fs::write(format!("/proc/sys/net/{name}"), "1").unwrap();
-            }
-            test();
-        });
-        if let Err(panic) = host.join() {
-            std::panic::resume_unwind(panic);
+    test_host::on_a_host(|| {
+        for name in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            std::fs::write(format!("/proc/sys/net/{name}"), "1").unwrap();
         }
+        test();
     });
-}
-
-/// Runs `work` on a thread inside the namespace.
-fn inside<T: Send>(sandbox: &Sandbox, work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            let netns = sandbox.netns.as_fd();
-            rustix::thread::move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))
-                .unwrap();
-            work()
-        });
-        match thread.join() {
-            Ok(value) => value,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
 }
 
 fn options() -> FirewallOptions {
@@ -152,32 +125,6 @@ fn container(rules: &BridgeRules, number: u8) -> Container {
     }
 }
 
-/// A machine outside, cabled to the host.
-fn outsider() -> Sandbox {
-    let outside = Sandbox::new().unwrap();
-    let netlink = Netlink::route().unwrap();
-    let pair = VethPair {
-        host_name: "uplink",
-        host_mac: [2, 0, 0, 0, 0, 1],
-        master: None,
-        group: 0,
-        mtu: 1500,
-        peer_name: "eth0",
-        peer_mac: [2, 0, 0, 0, 0, 2],
-        peer_netns: outside.netns.as_fd(),
-    };
-    netlink.execute(&[link::add_veth(&pair)]).unwrap();
-    let set_up = |name: &str, addresses: [&str; 2]| {
-        std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "0").unwrap();
-        ip(&format!("link set {name} up"));
-        ip(&format!("address add {}/24 dev {name}", addresses[0]));
-        ip(&format!("address add {}/64 dev {name} nodad", addresses[1]));
-    };
-    set_up("uplink", HOST);
-    inside(&outside, || set_up("eth0", OUTSIDER));
-    outside
-}
-
 /// Makes the outsider send packets for containers' addresses to the host.
 fn route_directly(outside: &Sandbox) {
     inside(outside, || {
@@ -209,66 +156,6 @@ fn publish(firewall: &Firewall, container: &Container, ports: &[PublishedPort]) 
         .unwrap();
 }
 
-/// A server that answers each TCP connection with the address of its peer.
-fn serve(sandbox: &Sandbox, port: u16) {
-    let listener = inside(sandbox, || TcpListener::bind(("::", port)).unwrap());
-    std::thread::spawn(move || {
-        while let Ok((mut stream, peer)) = listener.accept() {
-            let _ = stream.write_all(peer.ip().to_canonical().to_string().as_bytes());
-        }
-    });
-}
-
-/// Connects from where the caller is; what the server says, which is who it takes us for.
-fn ask(address: IpAddr, port: u16, patience: Duration) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address, port), patience)?;
-    stream.set_read_timeout(Some(patience))?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
-}
-
-fn ask_from(sandbox: &Sandbox, address: IpAddr, port: u16) -> String {
-    let answer = inside(sandbox, || ask(address, port, PATIENCE));
-    answer.unwrap_or_else(|error| panic!("{address}:{port}: {error}"))
-}
-
-fn refused_from(sandbox: &Sandbox, address: IpAddr, port: u16) {
-    let answer = inside(sandbox, || ask(address, port, REFUSAL_PATIENCE));
-    assert!(answer.is_err(), "{address}:{port} answered {answer:?}");
-}
-
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
-}
-
-/// Runs the `ip` program where the caller is.
-fn ip(arguments: &str) -> String {
-    run("ip", arguments)
-}
-
-/// The `nft` program, where a test stands for somebody else.
-fn nft(arguments: &str) -> String {
-    run("nft", arguments)
-}
-
-fn run(program: &str, arguments: &str) -> String {
-    let output = std::process::Command::new(program)
-        .args(arguments.split(' '))
-        .output()
-        .unwrap_or_else(|error| panic!("needs the program {program}: {error}"));
-    assert!(output.status.success(), "{program} {arguments}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Whether `done` becomes true within the patience.
-fn eventually(mut done: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < PATIENCE {
-        if done() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    false
 }

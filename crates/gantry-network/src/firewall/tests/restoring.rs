@@ -1,5 +1,6 @@
 //! Rules that come back, and those of the user, which stay.
 use super::*;
+use std::io::{Read, Write};
 
 #[test]
 fn whatever_is_deleted_comes_back_and_the_users_rules_stay() {

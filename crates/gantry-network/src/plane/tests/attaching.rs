@@ -107,9 +107,7 @@ fn five_hundred_rounds_leave_nothing() {
         assert!(eventually(|| veths().is_empty()), "{:?}", veths());
         // Other tests of this process have their own.
         assert!(eventually(|| descriptors() < before + 100));
-        assert!(
-            !nft(&["list", "map", "ip", "gantry-test", "ports_of_address"]).contains("elements")
-        );
+        assert!(!nft("list map ip gantry-test ports_of_address").contains("elements"));
         let all: Vec<_> = std::iter::from_fn(|| bridge.take(None).ok()).collect();
         assert_eq!(all.len(), 5);
     });

@@ -143,20 +143,13 @@ fn conflicts_are_told_in_dockers_words_and_ephemeral_ports_avoid_them() {
 #[test]
 fn other_tables_are_left_alone() {
     on_a_host(|| {
-        nft(&["add", "table", "ip", "theirs"]);
-        nft(&[
-            "add",
-            "chain",
-            "ip",
-            "theirs",
-            "c",
-            "{ type nat hook prerouting priority dstnat; }",
-        ]);
-        nft(&["add", "table", "inet", "gantry-test"]);
-        let before = nft(&["list", "ruleset"]);
+        nft("add table ip theirs");
+        nft("add chain ip theirs c { type nat hook prerouting priority dstnat; }");
+        nft("add table inet gantry-test");
+        let before = nft("list ruleset");
         let first = bridge(config());
         let (_sandbox, endpoint) = attach_with(&first, &publish(ANY, 8080, "tcp"));
-        let with_port = nft(&["list", "ruleset"]);
+        let with_port = nft("list ruleset");
         assert!(
             with_port.contains("tcp . 8080 : 172.17.0.2 . 80"),
             "{with_port}"
@@ -167,7 +160,7 @@ fn other_tables_are_left_alone() {
         );
         first.release(&endpoint).unwrap();
         bridge(config()).remove().unwrap();
-        assert_eq!(nft(&["list", "ruleset"]), before);
+        assert_eq!(nft("list ruleset"), before);
     });
 }
 
@@ -179,18 +172,18 @@ fn flushed_rules_come_back() {
         let (web, first) = attach_with(&bridge, &publish(ANY, 8080, "tcp"));
         serve(&web, 80);
         for _ in 0..3 {
-            nft(&["flush", "ruleset"]);
+            nft("flush ruleset");
             // Who comes meanwhile gets through, as the host's own socket stays silent.
             assert_eq!(ask_from(&outside, HOST, 8080), OUTSIDER.to_string());
         }
 
         // A new port brings them back, too.
-        nft(&["flush", "ruleset"]);
+        nft("flush ruleset");
         let (more, second) = attach_with(&bridge, &publish(ANY, 8081, "tcp"));
         serve(&more, 80);
         assert_eq!(ask_from(&outside, HOST, 8080), OUTSIDER.to_string());
         assert_eq!(ask_from(&outside, HOST, 8081), OUTSIDER.to_string());
-        nft(&["flush", "ruleset"]);
+        nft("flush ruleset");
         bridge.release(&first).unwrap();
         bridge.release(&second).unwrap();
         bridge.remove().unwrap();

@@ -23,7 +23,7 @@ fn up_twice_is_up_once_and_remove_leaves_nothing() {
         second.remove().unwrap();
         assert_eq!(veths(), [""; 0]);
         assert!(!exists("docker0"));
-        assert_eq!(nft(&["list", "ruleset"]), "");
+        assert_eq!(nft("list ruleset"), "");
     });
 }
 
@@ -174,7 +174,7 @@ fn a_later_daemon_takes_up_what_runs_and_clears_the_rest() {
         assert_eq!(left, [running.host_link.clone(), "vethofanother".into()]);
         assert_eq!(ask_from(&outside, HOST, 8080), OUTSIDER.to_string());
         assert_eq!(ask(LOCALHOST, 8080, PATIENCE).unwrap(), "172.17.0.1");
-        let table = nft(&["list", "table", "ip", "gantry-test"]);
+        let table = nft("list table ip gantry-test");
         assert!(table.contains("8080") && !table.contains("8081"), "{table}");
 
         // The stale endpoint's address and port are free, the running one's are not.
