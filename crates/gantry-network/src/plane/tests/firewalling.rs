@@ -159,6 +159,8 @@ fn other_tables_are_left_alone() {
             "{with_port}"
         );
         first.release(&endpoint).unwrap();
+        // As long as it lives it puts its rules back.
+        drop(first);
         bridge(config()).remove().unwrap();
         assert_eq!(nft("list ruleset"), before);
     });
