@@ -304,10 +304,18 @@ fn what_is_used() {
         (&json!("/idle"), &json!({}))
     );
     assert_eq!(idle["blkio_stats"]["io_time_recursive"], Value::Null);
-    let once = Instant::now();
-    let shot = engine.api("GET", "/containers/busy/stats?stream=0&one-shot=1", None);
-    let shot = shot.expect(200).json();
-    assert!(once.elapsed() < Duration::from_millis(900));
+    let shoot = || {
+        let shot = engine.api("GET", "/containers/busy/stats?stream=0&one-shot=1", None);
+        shot.expect(200).json()
+    };
+    let shot = shoot();
+    // It does not wait a second for a second look. (The machine may be slow now and then.)
+    let is_quick = |_| {
+        let once = Instant::now();
+        shoot();
+        once.elapsed() < Duration::from_millis(900)
+    };
+    assert!((0..5).any(is_quick));
     assert_eq!(shot.get("name"), None);
     let wrong = engine.api("GET", "/containers/busy/stats?stream=1&one-shot=1", None);
     assert!(

