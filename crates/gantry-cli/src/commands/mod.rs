@@ -2,6 +2,7 @@
 
 mod builder;
 mod container;
+mod destination;
 mod each;
 mod image;
 mod inspection;

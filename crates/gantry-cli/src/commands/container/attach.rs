@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::exit::ended;
-use super::session::{Foreground, keys};
+use super::session::{Foreground, attach, keys};
 use crate::client::talk;
 use crate::commands::each::container;
 use crate::commands::{Command, Count};
@@ -65,14 +65,7 @@ fn run(cx: &Cx) -> Outcome {
         if stdin && tty && !is_terminal(std::io::stdin()) {
             return Err(Failure::new("the input device is not a TTY"));
         }
-        let attach = client
-            .post(container(id, "/attach")?)
-            .query_if("detachKeys", keys_text)
-            .query("stderr", "1")
-            .switch("stdin", stdin)
-            .query("stdout", "1")
-            .query("stream", "1")
-            .hijack();
+        let attach = attach(&client, id, keys_text, stdin)?.hijack();
         let wait = client
             .post(container(id, "/wait")?)
             .query("condition", "not-running");

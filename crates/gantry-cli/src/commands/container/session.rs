@@ -1,6 +1,7 @@
 //! A container, or an exec, in the foreground: its streams, our terminal, our signals.
 
-use crate::client::{Client, Hijacked};
+use crate::client::{Answered, Call, Client, Hijacked};
+use crate::commands::each::container;
 use crate::failure::Failure;
 use crate::stream::{
     DetachKeys, End, Plan, RawMode, Session, Signals, follow_size, forward_signals, is_terminal,
@@ -13,6 +14,19 @@ pub(super) fn keys(text: Option<&str>) -> Result<DetachKeys, Failure> {
     };
     DetachKeys::parse(text)
         .map_err(|why| Failure::new(format!("invalid detach keys ({text}): {why}")))
+}
+
+/// The request to attach to all streams of a container.
+pub(super) fn attach<'c>(
+    client: &'c Client,
+    id: &str,
+    keys: Option<&str>,
+    stdin: bool,
+) -> Answered<Call<'c>> {
+    let call = client.post(container(id, "/attach")?);
+    let call = call.query_if("detachKeys", keys).query("stderr", "1");
+    let call = call.switch("stdin", stdin).query("stdout", "1");
+    Ok(call.query("stream", "1"))
 }
 
 /// Our side made ready: signals are caught and the terminal is raw while this lives.

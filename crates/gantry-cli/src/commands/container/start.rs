@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::exit::{ended, watch};
-use super::session::{Foreground, keys};
+use super::session::{Foreground, attach, keys};
 use crate::client::{Client, talk};
 use crate::commands::each::container;
 use crate::commands::{Command, Count};
@@ -76,14 +76,7 @@ async fn attached(cx: &Cx, client: &Client, name: &str, flags: &StartFlags) -> O
     }
     let keys_text = cx.detach_keys(flags.detach_keys.as_deref());
     let removed = found["HostConfig"]["AutoRemove"].as_bool().unwrap_or(false);
-    let attach = client
-        .post(container(id, "/attach")?)
-        .query_if("detachKeys", keys_text)
-        .query("stderr", "1")
-        .switch("stdin", stdin)
-        .query("stdout", "1")
-        .query("stream", "1")
-        .hijack();
+    let attach = attach(client, id, keys_text, stdin)?.hijack();
     let (connection, waiting) = tokio::try_join!(attach, watch(client, id, removed))?;
     let path = format!("/containers/{id}");
     let front = Foreground::enter(client, &path, tty, stdin, true)?;

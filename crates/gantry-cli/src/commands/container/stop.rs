@@ -1,6 +1,6 @@
 //! `gantry stop`
 
-use crate::client::talk;
+use crate::client::{Call, talk};
 use crate::commands::each::{container, print_each};
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
@@ -17,7 +17,7 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 flags! {
-    struct StopFlags {
+    pub(super) struct StopFlags {
         /// Signal to send to the container
         signal: Option<String> = "signal" short "s";
         /// Seconds to wait before killing the container
@@ -26,18 +26,23 @@ flags! {
     }
 }
 
+impl StopFlags {
+    /// The request with what the flags say.
+    pub(super) fn on<'c>(&self, call: Call<'c>) -> Call<'c> {
+        let timeout = self.timeout.or(self.time);
+        let timeout = timeout.map(|seconds| seconds.to_string());
+        call.query_if("signal", self.signal.as_deref())
+            .query_if("t", timeout.as_deref())
+    }
+}
+
 fn run(cx: &Cx) -> Outcome {
     let mut flags = StopFlags::default();
     let names = cx.read(&COMMAND, &mut [&mut flags])?;
-    let timeout = flags
-        .timeout
-        .or(flags.time)
-        .map(|seconds| seconds.to_string());
     talk(cx, async |client| {
         let stop = async |name: String| -> Result<(), Failure> {
             let call = client.post(container(&name, "/stop")?);
-            let call = call.query_if("signal", flags.signal.as_deref());
-            Ok(call.query_if("t", timeout.as_deref()).done().await?)
+            Ok(flags.on(call).done().await?)
         };
         print_each(cx, &names, &stop).await
     })
