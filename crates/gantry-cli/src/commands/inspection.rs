@@ -1,13 +1,12 @@
-//! What the three `inspect` commands share.
+//! What the `inspect` commands share.
 
 use serde_json::value::RawValue;
 
 use crate::client::{Answered, Client, encode, talk};
-use crate::commands::Command;
 use crate::commands::each::container;
+use crate::commands::formats::{TemplateFormat, bad_template};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
-use crate::flags::flags;
 use crate::format::shape::{CONTAINER, IMAGE, NETWORK, VOLUME};
 use crate::format::{Template, from_json, indented};
 
@@ -20,70 +19,70 @@ pub(super) enum Kind {
     Volume,
 }
 
-/// The daemon's own bytes for one object.
+impl Kind {
+    /// In the order in which a name is looked up among them.
+    pub(super) const ALL: [Kind; 4] = [Kind::Container, Kind::Image, Kind::Network, Kind::Volume];
+
+    /// What `--type` calls it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Kind::Container => "container",
+            Kind::Image => "image",
+            Kind::Network => "network",
+            Kind::Volume => "volume",
+        }
+    }
+
+    /// The path of one object.
+    fn path(self, name: &str) -> Answered<String> {
+        Ok(match self {
+            Kind::Container => container(name, "/json")?,
+            Kind::Image => format!("/images/{}/json", encode(name)),
+            Kind::Network => format!("/networks/{}", encode(name)),
+            Kind::Volume => format!("/volumes/{}", encode(name)),
+        })
+    }
+}
+
+/// The daemon's own bytes for one object. `more` is what else is asked for, where it is.
 pub(super) async fn fetch(
     client: &Client,
     kind: Kind,
     name: &str,
-    size: bool,
+    (key, value): (&str, Option<&str>),
 ) -> Answered<Box<RawValue>> {
-    match kind {
-        Kind::Container => {
-            let call = client.get(container(name, "/json")?);
-            call.switch("size", size).json().await
-        }
-        Kind::Network => {
-            let path = format!("/networks/{}", encode(name));
-            client.get(path).json().await
-        }
-        Kind::Volume => {
-            let path = format!("/volumes/{}", encode(name));
-            client.get(path).json().await
-        }
-        Kind::Image => {
-            client
-                .get(format!("/images/{}/json", encode(name)))
-                .json()
-                .await
-        }
-    }
+    let call = client.get(kind.path(name)?);
+    call.query_if(key, value).json().await
 }
 
-flags! {
-    struct InspectFlags {
-        /// Format output using a custom template:
-        ///
-        /// 'json':             Print in JSON format
-        ///
-        /// 'TEMPLATE':         Print output using the given Go template.
-        format: Option<String> = "format" short "f";
-    }
-}
-
-/// `image inspect`, `volume inspect`: objects of one kind.
-pub(super) fn inspect(cx: &Cx, command: &Command, kind: Kind) -> Outcome {
-    let mut flags = InspectFlags::default();
-    let names = cx.read(command, &mut [&mut flags])?;
+/// `container inspect`, `image inspect`...: objects of one kind, and what else is asked for of each.
+pub(super) fn inspect(
+    cx: &Cx,
+    kind: Kind,
+    names: &[String],
+    format: &TemplateFormat,
+    more: (&str, Option<&str>),
+) -> Outcome {
     talk(cx, async |client| {
         let (mut found, mut wrong) = (Vec::new(), Vec::new());
-        for name in &names {
-            match fetch(&client, kind, name, false).await {
+        for name in names {
+            match fetch(&client, kind, name, more).await {
                 Ok(one) => found.push((kind, one)),
                 Err(error) => wrong.push(error.to_string()),
             }
         }
-        show(cx, flags.format.as_deref(), &found, wrong)
+        show(cx, format, &found, wrong)
     })
 }
 
-/// Shows what was found by `format`, then tells what was not.
+/// Shows what was found by `--format`, then tells what was not.
 pub(super) fn show(
     cx: &Cx,
-    format: Option<&str>,
+    format: &TemplateFormat,
     found: &[(Kind, Box<RawValue>)],
     mut wrong: Vec<String>,
 ) -> Outcome {
-    let format = format.filter(|format| !format.is_empty());
+    let format = format.format.as_deref().filter(|format| !format.is_empty());
     let mut text = String::new();
     match format {
         None => {
@@ -142,9 +141,4 @@ fn leave_out_empty(json: &mut serde_json::Value) {
     if let Some(members) = json.as_object_mut() {
         members.retain(|_, value| !(value.is_null() || value == ""));
     }
-}
-
-/// What is said of a text that is no template.
-pub(super) fn bad_template(why: &str) -> Failure {
-    Failure::new(format!("template parsing error: {why}")).with_code(64)
 }

@@ -4,6 +4,7 @@ mod builder;
 mod container;
 mod destination;
 mod each;
+mod formats;
 mod image;
 mod inspection;
 pub(crate) mod manifest;

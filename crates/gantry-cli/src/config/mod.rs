@@ -33,6 +33,7 @@ pub(crate) struct ConfigFile {
     pub(crate) images_format: Option<String>,
     pub(crate) stats_format: Option<String>,
     pub(crate) networks_format: Option<String>,
+    pub(crate) volumes_format: Option<String>,
     pub(crate) detach_keys: Option<String>,
     pub(crate) proxies: BTreeMap<String, Proxy>,
     prune_filters: Vec<String>,

@@ -7,6 +7,7 @@
 
 mod daemon;
 mod flow;
+mod lists;
 mod networks;
 mod recorded;
 mod registry;

@@ -1,7 +1,7 @@
 //! `gantry container inspect`
 
-use crate::client::talk;
-use crate::commands::inspection::{Kind, fetch, show};
+use crate::commands::formats::TemplateFormat;
+use crate::commands::inspection::{Kind, inspect};
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::Outcome;
@@ -18,28 +18,15 @@ pub(crate) const COMMAND: Command = Command {
 
 flags! {
     struct InspectFlags {
-        /// Format output using a custom template:
-        ///
-        /// 'json':             Print in JSON format
-        ///
-        /// 'TEMPLATE':         Print output using the given Go template.
-        format: Option<String> = "format" short "f";
         /// Display total file sizes
         size: bool = "size" short "s";
     }
 }
 
 fn run(cx: &Cx) -> Outcome {
+    let mut shown = TemplateFormat::default();
     let mut flags = InspectFlags::default();
-    let names = cx.read(&COMMAND, &mut [&mut flags])?;
-    talk(cx, async |client| {
-        let (mut found, mut wrong) = (Vec::new(), Vec::new());
-        for name in &names {
-            match fetch(&client, Kind::Container, name, flags.size).await {
-                Ok(one) => found.push((Kind::Container, one)),
-                Err(error) => wrong.push(error.to_string()),
-            }
-        }
-        show(cx, flags.format.as_deref(), &found, wrong)
-    })
+    let names = cx.read(&COMMAND, &mut [&mut shown, &mut flags])?;
+    let size = ("size", flags.size.then_some("1"));
+    inspect(cx, Kind::Container, &names, &shown, size)
 }

@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use std::collections::BTreeMap;
 
 use crate::client::talk;
+use crate::commands::formats::TableFormat;
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
@@ -30,16 +31,6 @@ flags! {
         all: bool = "all" short "a";
         /// Filter output based on conditions provided
         filter: Checked<Filter> = "filter" short "f" kind "filter";
-        /// Format output using a custom template:
-        ///
-        /// 'table':            Print output in table format with column headers (default)
-        ///
-        /// 'table TEMPLATE':   Print output in table format using the given Go template
-        ///
-        /// 'json':             Print in JSON format
-        ///
-        /// 'TEMPLATE':         Print output using the given Go template.
-        format: Option<String> = "format";
         /// Show n last created containers (includes all states)
         last: i64 = "last" short "n" default "-1";
         /// Show the latest created container (includes all states)
@@ -138,9 +129,10 @@ const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command
     ports: {{- pad .Ports 1 0}}\n";
 
 fn run(cx: &Cx) -> Outcome {
+    let mut shown = TableFormat::default();
     let mut flags = LsFlags::default();
-    cx.read(&COMMAND, &mut [&mut flags])?;
-    let wanted = flags.format.as_deref();
+    cx.read(&COMMAND, &mut [&mut shown, &mut flags])?;
+    let wanted = shown.format.as_deref();
     if flags.quiet && wanted.is_some_and(|format| !matches!(format, "" | "table" | "raw")) {
         eprintln!("WARNING: Ignoring custom format, because both --format and --quiet are set.");
     }

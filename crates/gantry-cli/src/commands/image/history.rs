@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::load::platform_json;
 use crate::client::{encode, talk};
+use crate::commands::formats::TableFormat;
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
@@ -22,16 +23,6 @@ pub(crate) const COMMAND: Command = Command {
 
 flags! {
     struct HistoryFlags {
-        /// Format output using a custom template:
-        ///
-        /// 'table':            Print output in table format with column headers (default)
-        ///
-        /// 'table TEMPLATE':   Print output in table format using the given Go template
-        ///
-        /// 'json':             Print in JSON format
-        ///
-        /// 'TEMPLATE':         Print output using the given Go template.
-        format: Option<String> = "format";
         /// Print sizes and dates in human readable format
         human: bool = "human" short "H" default "true";
         /// Don't truncate output
@@ -98,8 +89,9 @@ fn row(step: &Step, flags: &HistoryFlags) -> Vec<Value> {
 }
 
 fn run(cx: &Cx) -> Outcome {
+    let mut shown = TableFormat::default();
     let mut flags = HistoryFlags::default();
-    let args = cx.read(&COMMAND, &mut [&mut flags])?;
+    let args = cx.read(&COMMAND, &mut [&mut shown, &mut flags])?;
     let platform = platform_json(flags.platform.as_deref())?;
     talk(cx, async |client| {
         let call = client.get(format!("/images/{}/history", encode(&args[0])));
@@ -113,7 +105,7 @@ fn run(cx: &Cx) -> Outcome {
             rows: steps.iter().map(|step| row(step, &flags)).collect(),
         };
         let table = if flags.human { TABLE } else { EXACT_TABLE };
-        let text = match (flags.quiet, &flags.format) {
+        let text = match (flags.quiet, &shown.format) {
             (true, None) => listing.render(Some("{{.ID}}"), table),
             (_, format) => listing.render(format.as_deref(), table),
         };

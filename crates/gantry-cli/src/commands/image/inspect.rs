@@ -1,10 +1,9 @@
 //! `gantry image inspect`
 
 use gantry_oci::manifest::Platform;
-use serde_json::value::RawValue;
 
-use crate::client::{encode, talk};
-use crate::commands::inspection::{Kind, show};
+use crate::commands::formats::TemplateFormat;
+use crate::commands::inspection::{Kind, inspect};
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
@@ -21,12 +20,6 @@ pub(crate) const COMMAND: Command = Command {
 
 flags! {
     struct InspectFlags {
-        /// Format output using a custom template:
-        ///
-        /// 'json':             Print in JSON format
-        ///
-        /// 'TEMPLATE':         Print output using the given Go template.
-        format: Option<String> = "format" short "f";
         /// Inspect a specific platform of the multi-platform image.
         ///
         /// If the image or the server is not multi-platform capable, the command will error out if the
@@ -38,8 +31,9 @@ flags! {
 }
 
 fn run(cx: &Cx) -> Outcome {
+    let mut shown = TemplateFormat::default();
     let mut flags = InspectFlags::default();
-    let names = cx.read(&COMMAND, &mut [&mut flags])?;
+    let names = cx.read(&COMMAND, &mut [&mut shown, &mut flags])?;
     let platform = match flags.platform.as_deref().filter(|text| !text.is_empty()) {
         Some(text) => {
             let parsed = Platform::parse(text).map_err(|error| Failure::new(error.to_string()))?;
@@ -47,16 +41,6 @@ fn run(cx: &Cx) -> Outcome {
         }
         None => None,
     };
-    talk(cx, async |client| {
-        let (mut found, mut wrong) = (Vec::new(), Vec::new());
-        for name in &names {
-            let call = client.get(format!("/images/{}/json", encode(name)));
-            let call = call.query_if("platform", platform.as_deref());
-            match call.json::<Box<RawValue>>().await {
-                Ok(one) => found.push((Kind::Image, one)),
-                Err(error) => wrong.push(error.to_string()),
-            }
-        }
-        show(cx, flags.format.as_deref(), &found, wrong)
-    })
+    let platform = ("platform", platform.as_deref());
+    inspect(cx, Kind::Image, &names, &shown, platform)
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::tree::drawn;
 use crate::client::talk;
 use crate::commands::container::ls::{Filter, filters};
+use crate::commands::formats::{Named, TableFormat};
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
@@ -30,16 +31,6 @@ flags! {
         digests: bool = "digests";
         /// Filter output based on conditions provided
         filter: Checked<Filter> = "filter" short "f";
-        /// Format output using a custom template:
-        ///
-        /// 'table':            Print output in table format with column headers (default)
-        ///
-        /// 'table TEMPLATE':   Print output in table format using the given Go template
-        ///
-        /// 'json':             Print in JSON format
-        ///
-        /// 'TEMPLATE':         Print output using the given Go template.
-        format: Option<String> = "format";
         /// Don't truncate output
         no_trunc: bool = "no-trunc";
         /// Only show image IDs
@@ -85,9 +76,20 @@ const FIELDS: &[(&str, &str)] = &[
     ("VirtualSize", "VIRTUAL SIZE"),
 ];
 
-const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
-const DIGEST_TABLE: &str =
-    "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+const NAMED: Named = Named {
+    table: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+    quiet_table: "{{.ID}}",
+    raw: "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\n\
+          virtual_size: {{.Size}}\n",
+    quiet_raw: "image_id: {{.ID}}",
+};
+/// The same with `--digests`.
+const DIGESTS: Named = Named {
+    table: "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+    raw: "repository: {{.Repository}}\ntag: {{.Tag}}\ndigest: {{.Digest}}\nimage_id: {{.ID}}\n\
+          created_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n",
+    ..NAMED
+};
 
 /// What an absent part of a name shows.
 const NONE: &str = "<none>";
@@ -186,13 +188,13 @@ pub(in crate::commands) fn usage(list: &[Summary], short: bool) -> Listing {
 }
 
 /// `--tree`
-fn tree(cx: &Cx, flags: &LsFlags, name: Option<&String>) -> Outcome {
+fn tree(cx: &Cx, shown: &TableFormat, flags: &LsFlags, name: Option<&String>) -> Outcome {
     for (given, flag) in [
         (flags.quiet, "quiet"),
         (flags.no_trunc, "no-trunc"),
         (flags.digests, "show-digest"),
         (
-            flags
+            shown
                 .format
                 .as_ref()
                 .is_some_and(|format| !format.is_empty()),
@@ -220,17 +222,13 @@ fn tree(cx: &Cx, flags: &LsFlags, name: Option<&String>) -> Outcome {
 }
 
 fn run(cx: &Cx) -> Outcome {
+    let mut shown = TableFormat::default();
     let mut flags = LsFlags::default();
-    let args = cx.read(&COMMAND, &mut [&mut flags])?;
+    let args = cx.read(&COMMAND, &mut [&mut shown, &mut flags])?;
     if flags.tree {
-        return tree(cx, &flags, args.first());
+        return tree(cx, &shown, &flags, args.first());
     }
-    let wanted = flags.format.as_deref();
-    let format = wanted.or(cx
-        .config()
-        .images_format
-        .as_deref()
-        .filter(|_| !flags.quiet));
+    let configured = cx.config().images_format.as_deref();
     let mut asked = flags.filter.items.clone();
     asked.extend(
         args.first()
@@ -243,6 +241,7 @@ fn run(cx: &Cx) -> Outcome {
             .query_if("filters", filters(&asked).as_deref())
             .json()
             .await?;
+        let format = shown.format.as_deref().or(configured);
         let with_digests = flags.digests || format.is_some_and(|text| text.contains("{{.Digest}}"));
         let mut rows = Vec::new();
         for image in &list {
@@ -255,11 +254,7 @@ fn run(cx: &Cx) -> Outcome {
             go: "*formatter.imageContext",
             rows,
         };
-        let text = match (flags.quiet, wanted) {
-            (true, None) => listing.render(Some("{{.ID}}"), TABLE),
-            _ => listing.render(format, if flags.digests { DIGEST_TABLE } else { TABLE }),
-        };
-        cx.print(&text.map_err(Failure::new)?)?;
-        Ok(0)
+        let named = if flags.digests { DIGESTS } else { NAMED };
+        named.show(cx, &listing, flags.quiet, &shown, configured)
     })
 }

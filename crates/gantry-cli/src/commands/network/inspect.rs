@@ -1,7 +1,7 @@
 //! `gantry network inspect`
 
-use crate::client::{encode, talk};
-use crate::commands::inspection::{Kind, show};
+use crate::commands::formats::TemplateFormat;
+use crate::commands::inspection::{Kind, inspect};
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::Outcome;
@@ -18,30 +18,15 @@ pub(crate) const COMMAND: Command = Command {
 
 flags! {
     struct InspectFlags {
-        /// Format output using a custom template:
-        ///
-        /// 'json':             Print in JSON format
-        ///
-        /// 'TEMPLATE':         Print output using the given Go template.
-        format: Option<String> = "format" short "f";
         /// Verbose output for diagnostics
         verbose: bool = "verbose" short "v";
     }
 }
 
 fn run(cx: &Cx) -> Outcome {
+    let mut shown = TemplateFormat::default();
     let mut flags = InspectFlags::default();
-    let names = cx.read(&COMMAND, &mut [&mut flags])?;
-    let verbose = flags.verbose.then_some("true");
-    talk(cx, async |client| {
-        let (mut found, mut wrong) = (Vec::new(), Vec::new());
-        for name in &names {
-            let call = client.get(format!("/networks/{}", encode(name)));
-            match call.query_if("verbose", verbose).json().await {
-                Ok(one) => found.push((Kind::Network, one)),
-                Err(error) => wrong.push(error.to_string()),
-            }
-        }
-        show(cx, flags.format.as_deref(), &found, wrong)
-    })
+    let names = cx.read(&COMMAND, &mut [&mut shown, &mut flags])?;
+    let verbose = ("verbose", flags.verbose.then_some("true"));
+    inspect(cx, Kind::Network, &names, &shown, verbose)
 }

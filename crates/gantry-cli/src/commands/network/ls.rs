@@ -6,9 +6,10 @@ use serde::Deserialize;
 
 use crate::client::talk;
 use crate::commands::container::ls::{Filter, filters};
+use crate::commands::formats::{Named, TableFormat};
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::flags::{Checked, flags};
 use crate::format::{Listing, by_label, go_time, natural, or_default, short_id};
 
@@ -25,16 +26,6 @@ flags! {
     struct LsFlags {
         /// Provide filter values (e.g. "driver=bridge")
         filter: Checked<Filter> = "filter" short "f";
-        /// Format output using a custom template:
-        ///
-        /// 'table':            Print output in table format with column headers (default)
-        ///
-        /// 'table TEMPLATE':   Print output in table format using the given Go template
-        ///
-        /// 'json':             Print in JSON format
-        ///
-        /// 'TEMPLATE':         Print output using the given Go template.
-        format: Option<String> = "format";
         /// Do not truncate the output
         no_trunc: bool = "no-trunc";
         /// Only display network IDs
@@ -73,8 +64,12 @@ const FIELDS: &[(&str, &str)] = &[
     ("Label", "LABEL"),
 ];
 
-const TABLE: &str = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}";
-const RAW: &str = "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n";
+const NAMED: Named = Named {
+    table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
+    quiet_table: "{{.ID}}",
+    raw: "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n",
+    quiet_raw: "network_id: {{.ID}}",
+};
 
 fn row(of: &Summary, whole: bool) -> Vec<Value> {
     let text = |text: &str| Value::String(text.into());
@@ -98,8 +93,9 @@ fn row(of: &Summary, whole: bool) -> Vec<Value> {
 }
 
 fn run(cx: &Cx) -> Outcome {
+    let mut shown = TableFormat::default();
     let mut flags = LsFlags::default();
-    cx.read(&COMMAND, &mut [&mut flags])?;
+    cx.read(&COMMAND, &mut [&mut shown, &mut flags])?;
     talk(cx, async |client| {
         let call = client.get("/networks");
         let call = call.query_if("filters", filters(&flags.filter.items).as_deref());
@@ -111,18 +107,7 @@ fn run(cx: &Cx) -> Outcome {
             go: "*network.networkContext",
             rows: rows.collect(),
         };
-        let given = flags.format.as_deref().filter(|format| !format.is_empty());
-        let format = match flags.quiet {
-            true => given,
-            false => given.or(cx.config().networks_format.as_deref()),
-        };
-        let shown = match (format, flags.quiet) {
-            (None | Some("table"), true) => listing.render(Some("{{.ID}}"), TABLE),
-            (Some("raw"), true) => listing.render(Some("network_id: {{.ID}}"), TABLE),
-            (Some("raw"), false) => listing.render(Some(RAW), TABLE),
-            (format, _) => listing.render(format, TABLE),
-        };
-        cx.print(&shown.map_err(Failure::new)?)?;
-        Ok(0)
+        let configured = cx.config().networks_format.as_deref();
+        NAMED.show(cx, &listing, flags.quiet, &shown, configured)
     })
 }

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::client::talk;
 use crate::commands::container::ls as containers;
+use crate::commands::formats::TableFormat;
 use crate::commands::image::ls as images;
 use crate::commands::volume::ls as volumes;
 use crate::commands::{Command, Count};
@@ -29,16 +30,6 @@ pub(crate) const COMMAND: Command = Command {
 
 flags! {
     struct DfFlags {
-        /// Format output using a custom template:
-        ///
-        /// 'table':            Print output in table format with column headers (default)
-        ///
-        /// 'table TEMPLATE':   Print output in table format using the given Go template
-        ///
-        /// 'json':             Print in JSON format
-        ///
-        /// 'TEMPLATE':         Print output using the given Go template.
-        format: Option<String> = "format";
         /// Show detailed information on space usage
         verbose: bool = "verbose" short "v";
     }
@@ -274,9 +265,10 @@ impl Usage {
 }
 
 fn run(cx: &Cx) -> Outcome {
+    let mut shown = TableFormat::default();
     let mut flags = DfFlags::default();
-    cx.read(&COMMAND, &mut [&mut flags])?;
-    let format = flags.format.as_deref().filter(|format| !format.is_empty());
+    cx.read(&COMMAND, &mut [&mut shown, &mut flags])?;
+    let format = shown.format.as_deref().filter(|format| !format.is_empty());
     talk(cx, async |client| {
         let answer: Box<RawValue> = client.get("/system/df").json().await?;
         let usage: Usage = serde_json::from_str(answer.get())

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::client::talk;
 use crate::commands::container::ls::{Filter, filters};
-use crate::commands::inspection::bad_template;
+use crate::commands::formats::bad_template;
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};

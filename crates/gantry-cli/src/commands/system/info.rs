@@ -3,11 +3,10 @@
 use serde_json::{Value as Json, json};
 
 use crate::client::{ApiError, talk};
-use crate::commands::inspection::bad_template;
+use crate::commands::formats::{TemplateFormat, bad_template};
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
-use crate::flags::flags;
 use crate::format::shape::INFO;
 use crate::format::{Template, binary_size};
 
@@ -20,19 +19,8 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
-flags! {
-    struct InfoFlags {
-        /// Format output using a custom template:
-        ///
-        /// 'json':             Print in JSON format
-        ///
-        /// 'TEMPLATE':         Print output using the given Go template.
-        format: Option<String> = "format" short "f";
-    }
-}
-
 fn run(cx: &Cx) -> Outcome {
-    let mut flags = InfoFlags::default();
+    let mut flags = TemplateFormat::default();
     cx.read(&COMMAND, &mut [&mut flags])?;
     let format = flags.format.as_deref().filter(|format| !format.is_empty());
     let template = match format {

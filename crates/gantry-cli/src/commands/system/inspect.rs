@@ -1,6 +1,7 @@
 //! `gantry inspect`: whatever has the name.
 
 use crate::client::talk;
+use crate::commands::formats::TemplateFormat;
 use crate::commands::inspection::{Kind, fetch, show};
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
@@ -18,12 +19,6 @@ pub(crate) const COMMAND: Command = Command {
 
 flags! {
     struct InspectFlags {
-        /// Format output using a custom template:
-        ///
-        /// 'json':             Print in JSON format
-        ///
-        /// 'TEMPLATE':         Print output using the given Go template.
-        format: Option<String> = "format" short "f";
         /// Display total file sizes if the type is container
         size: bool = "size" short "s";
         /// Only inspect objects of the given type
@@ -32,15 +27,14 @@ flags! {
 }
 
 fn run(cx: &Cx) -> Outcome {
+    let mut shown = TemplateFormat::default();
     let mut flags = InspectFlags::default();
-    let names = cx.read(&COMMAND, &mut [&mut flags])?;
-    let kinds: &[Kind] = match flags.kind.as_str() {
-        "" => &[Kind::Container, Kind::Image, Kind::Network, Kind::Volume],
-        "container" => &[Kind::Container],
-        "image" => &[Kind::Image],
-        "network" => &[Kind::Network],
-        "volume" => &[Kind::Volume],
-        other => {
+    let names = cx.read(&COMMAND, &mut [&mut shown, &mut flags])?;
+    let of_kind = Kind::ALL.iter().find(|kind| kind.word() == flags.kind);
+    let kinds = match (flags.kind.as_str(), of_kind) {
+        ("", _) => &Kind::ALL[..],
+        (_, Some(kind)) => std::slice::from_ref(kind),
+        (other, None) => {
             return Err(Failure::new(format!(
                 "unknown type: \"{other}\": must be one of \"config\", \"container\", \"image\", \"network\", \
                  \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\""
@@ -51,8 +45,13 @@ fn run(cx: &Cx) -> Outcome {
         let (mut found, mut wrong) = (Vec::new(), Vec::new());
         'names: for name in &names {
             for kind in kinds {
-                match fetch(&client, *kind, name, flags.size).await {
+                let size = flags.size && *kind == Kind::Container;
+                let size = ("size", size.then_some("1"));
+                match fetch(&client, *kind, name, size).await {
                     Ok(one) => {
+                        if flags.size && *kind != Kind::Container {
+                            eprintln!("WARNING: --size ignored for {}", kind.word());
+                        }
                         found.push((*kind, one));
                         continue 'names;
                     }
@@ -65,6 +64,6 @@ fn run(cx: &Cx) -> Outcome {
             }
             wrong.push(format!("Error: No such object: {name}"));
         }
-        show(cx, flags.format.as_deref(), &found, wrong)
+        show(cx, &shown, &found, wrong)
     })
 }

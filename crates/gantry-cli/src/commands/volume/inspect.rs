@@ -1,7 +1,10 @@
 //! `gantry volume inspect`
 
+use crate::commands::formats::TemplateFormat;
 use crate::commands::inspection::{Kind, inspect};
 use crate::commands::{Command, Count};
+use crate::cx::Cx;
+use crate::failure::Outcome;
 
 pub(crate) const COMMAND: Command = Command {
     names: &["volume inspect"],
@@ -9,5 +12,11 @@ pub(crate) const COMMAND: Command = Command {
     usage: "[OPTIONS] VOLUME [VOLUME...]",
     args: Count::AtLeast(1),
     mixed: true,
-    run: |cx| inspect(cx, &COMMAND, Kind::Volume),
+    run,
 };
+
+fn run(cx: &Cx) -> Outcome {
+    let mut shown = TemplateFormat::default();
+    let names = cx.read(&COMMAND, &mut [&mut shown])?;
+    inspect(cx, Kind::Volume, &names, &shown, ("", None))
+}

@@ -5,9 +5,10 @@ use gotmpl::Value;
 
 use crate::client::talk;
 use crate::commands::container::ls::{Filter, filters};
+use crate::commands::formats::{Named, TableFormat};
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::flags::{Checked, flags};
 use crate::format::{Listing, by_label, human_size, natural};
 
@@ -24,16 +25,6 @@ flags! {
     struct LsFlags {
         /// Provide filter values (e.g. "dangling=true")
         filter: Checked<Filter> = "filter" short "f";
-        /// Format output using a custom template:
-        ///
-        /// 'table':            Print output in table format with column headers (default)
-        ///
-        /// 'table TEMPLATE':   Print output in table format using the given Go template
-        ///
-        /// 'json':             Print in JSON format
-        ///
-        /// 'TEMPLATE':         Print output using the given Go template.
-        format: Option<String> = "format";
         /// Only display volume names
         quiet: bool = "quiet" short "q";
     }
@@ -53,7 +44,12 @@ const FIELDS: &[(&str, &str)] = &[
     ("Label", "LABEL"),
 ];
 
-const TABLE: &str = "{{.Driver}}\t{{.Name}}";
+const NAMED: Named = Named {
+    table: "{{.Driver}}\t{{.Name}}",
+    quiet_table: "{{.Name}}",
+    raw: "name: {{.Name}}\ndriver: {{.Driver}}\n",
+    quiet_raw: "name: {{.Name}}",
+};
 
 /// Volumes as a list; what they take is only there where it was asked for.
 pub(in crate::commands) fn listing(volumes: &[Volume]) -> Listing {
@@ -90,8 +86,9 @@ pub(in crate::commands) fn listing(volumes: &[Volume]) -> Listing {
 }
 
 fn run(cx: &Cx) -> Outcome {
+    let mut shown = TableFormat::default();
     let mut flags = LsFlags::default();
-    cx.read(&COMMAND, &mut [&mut flags])?;
+    cx.read(&COMMAND, &mut [&mut shown, &mut flags])?;
     talk(cx, async |client| {
         let mut list: VolumeList = client
             .get("/volumes")
@@ -100,11 +97,7 @@ fn run(cx: &Cx) -> Outcome {
             .await?;
         list.volumes.sort_by(|a, b| natural(&a.name, &b.name));
         let listing = listing(&list.volumes);
-        let shown = match (flags.quiet, flags.format.as_deref()) {
-            (true, None) => listing.render(Some("{{.Name}}"), TABLE),
-            (_, format) => listing.render(format, TABLE),
-        };
-        cx.print(&shown.map_err(Failure::new)?)?;
-        Ok(0)
+        let configured = cx.config().volumes_format.as_deref();
+        NAMED.show(cx, &listing, flags.quiet, &shown, configured)
     })
 }

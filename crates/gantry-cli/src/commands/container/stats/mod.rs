@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use self::row::{Row, TABLE, listing};
 use crate::client::{Answer, Answered, Client, talk};
 use crate::commands::each::container;
+use crate::commands::formats::TableFormat;
 use crate::commands::{Command, Count};
 use crate::cx::Cx;
 use crate::failure::{Failure, Outcome};
@@ -37,16 +38,6 @@ flags! {
     struct StatsFlags {
         /// Show all containers (default shows just running)
         all: bool = "all" short "a";
-        /// Format output using a custom template:
-        ///
-        /// 'table':            Print output in table format with column headers (default)
-        ///
-        /// 'table TEMPLATE':   Print output in table format using the given Go template
-        ///
-        /// 'json':             Print in JSON format
-        ///
-        /// 'TEMPLATE':         Print output using the given Go template.
-        format: Option<String> = "format";
         /// Disable streaming stats and only pull the first result
         no_stream: bool = "no-stream";
         /// Do not truncate output
@@ -165,8 +156,9 @@ struct Actor {
 }
 
 fn run(cx: &Cx) -> Outcome {
+    let mut shown = TableFormat::default();
     let mut flags = StatsFlags::default();
-    let names = cx.read(&COMMAND, &mut [&mut flags])?;
+    let names = cx.read(&COMMAND, &mut [&mut shown, &mut flags])?;
     talk(cx, async |client| {
         let board = Board::default();
         let mut work = Work::new();
@@ -199,14 +191,14 @@ fn run(cx: &Cx) -> Outcome {
             return Failure::all(wrong);
         }
         if !stream {
-            return draw(cx, &flags, &board);
+            return draw(cx, &shown, &flags, &board);
         }
         let mut ticker = tokio::time::interval(DRAW);
         let mut pending = Vec::new();
         loop {
             tokio::select! {
                 _ = ticker.tick() => {
-                    draw(cx, &flags, &board)?;
+                    draw(cx, &shown, &flags, &board)?;
                     let nothing_left = board.rows.borrow().is_empty() && !names.is_empty();
                     if nothing_left {
                         return Ok(0);
@@ -237,8 +229,8 @@ async fn event(events: &mut Option<Answer<'_>>, pending: &mut Vec<u8>) -> Answer
     }
 }
 
-fn draw(cx: &Cx, flags: &StatsFlags, board: &Board) -> Outcome {
-    let format = flags.format.as_deref();
+fn draw(cx: &Cx, shown: &TableFormat, flags: &StatsFlags, board: &Board) -> Outcome {
+    let format = shown.format.as_deref();
     let format = format.or(cx.config().stats_format.as_deref());
     let listing = listing(&board.rows.borrow(), !flags.no_trunc);
     let text = listing.render(format, TABLE).map_err(Failure::new)?;
