@@ -16,6 +16,7 @@ mod others;
 mod passing;
 mod respecting;
 mod restoring;
+mod sctp;
 
 const TABLE: &str = "gantry-test";
 
