@@ -85,14 +85,14 @@ impl Drop for Firewalls {
 
 /// The unpacked tree.
 fn tree() -> PathBuf {
-    once("firewalls", |work| {
+    once("firewalls-trixie", |work| {
         let root = work.join("tar");
-        // libpam-systemd is what the others need for a login service.
-        let packages = "ufw,firewalld,libpam-systemd,iptables,nftables,procps";
+        // dbus and libpam-systemd are what the others need for a bus and a login service.
+        let packages = "ufw,firewalld,dbus,libpam-systemd,iptables,nftables,procps";
         said(
             Command::new("debootstrap")
                 .args(["--variant=minbase", &format!("--include={packages}")])
-                .arg("bookworm")
+                .arg("trixie")
                 .arg(&root),
         );
         for folder in ["var/cache/apt/archives", "var/lib/apt/lists"] {
