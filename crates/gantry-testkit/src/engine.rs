@@ -39,6 +39,8 @@ pub struct Options {
     pub machine: Option<Arc<Machine>>,
     /// Name of the default bridge, for an engine on a network of its own; else one that no other engine has.
     pub bridge: Option<String>,
+    /// A folder where the daemon looks for programs first.
+    pub programs: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -50,6 +52,7 @@ impl Default for Options {
             users_bridge: None,
             machine: None,
             bridge: None,
+            programs: None,
         }
     }
 }
@@ -135,6 +138,10 @@ impl Engine {
             .args(["--log-level", "debug"])
             .args(&self.options.flags)
             .stdin(Stdio::null());
+        if let Some(programs) = &self.options.programs {
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", programs.display()));
+        }
         command
     }
 

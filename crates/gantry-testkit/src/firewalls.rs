@@ -1,5 +1,6 @@
 //! Debian's own ufw and firewalld on a machine of a test's.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub struct Firewalls {
     holder: Child,
     /// The first process inside.
     first: u32,
+    programs: PathBuf,
 }
 
 impl Firewalls {
@@ -48,22 +50,36 @@ impl Firewalls {
             first = child_of(holder.id()).filter(|child| is_called(*child, "sleep"));
             first.is_some()
         });
+        let first = first.unwrap_or_default();
+        let programs = std::env::temp_dir().join(format!("gantry-firewalls-{first}"));
+        std::fs::create_dir(&programs).expect("a folder can be made");
+        let script = format!(
+            "#!/bin/sh\nexec {} firewall-cmd \"$@\"\n",
+            entry(first).join(" ")
+        );
+        let file = programs.join("firewall-cmd");
+        std::fs::write(&file, script).expect("a file can be written");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755))
+            .expect("a mode can be set");
         Self {
             holder,
-            first: first.unwrap_or_default(),
+            first,
+            programs,
         }
     }
 
     /// Runs a program in there; words are divided by blanks.
     #[track_caller]
     pub fn run(&self, line: &str) -> Ran {
-        let mut command = Command::new("nsenter");
-        command
-            .args(["--net", "--mount", "--pid", "--root", "--wd", "-t"])
-            .arg(self.first.to_string())
-            .arg("--")
-            .args(line.split_whitespace());
+        let entry = entry(self.first);
+        let mut command = Command::new(&entry[0]);
+        command.args(&entry[1..]).args(line.split_whitespace());
         ran(command, b"", PATIENCE)
+    }
+
+    /// A folder with a `firewall-cmd` that speaks with this firewalld, for daemons that look for one.
+    pub fn programs(&self) -> &Path {
+        &self.programs
     }
 
     /// Starts firewalld, with a bus of its own.
@@ -80,7 +96,14 @@ impl Drop for Firewalls {
     fn drop(&mut self) {
         self.holder.kill().ok();
         self.holder.wait().ok();
+        std::fs::remove_dir_all(&self.programs).ok();
     }
+}
+
+/// What comes before a command to run it inside.
+fn entry(first: u32) -> Vec<String> {
+    let words = format!("nsenter --net --mount --pid --root --wd -t {first} --");
+    words.split(' ').map(str::to_owned).collect()
 }
 
 /// The unpacked tree.

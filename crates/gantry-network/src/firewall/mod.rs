@@ -22,6 +22,7 @@ mod load;
 mod others;
 mod rules;
 mod watch;
+mod zone;
 
 pub(crate) use watch::Watch;
 
@@ -132,6 +133,8 @@ struct State {
     families: BTreeSet<Family>,
     seen: Seen,
     is_loaded: bool,
+    /// Firewalld lets nobody change its table.
+    locked_out: bool,
     /// The kernel has no tables of the family `bridge`.
     without_bridge_family: bool,
     /// What has been warned of: once is enough.
@@ -174,6 +177,8 @@ impl Firewall {
             .and_then(|()| self.open_others(&mut state))
             .map_err(NetworkError::kernel(self.what("loading")))?;
         state.is_loaded = true;
+        drop(state);
+        self.try_to_enter_zone();
         Ok(())
     }
 
@@ -186,15 +191,20 @@ impl Firewall {
         if done.is_err() {
             state.remove_bridge(&rules.link, &self.options);
         }
-        done.map_err(NetworkError::kernel(self.what("adding a bridge to")))
+        drop(state);
+        done.map_err(NetworkError::kernel(self.what("adding a bridge to")))?;
+        self.try_to_enter_zone();
+        Ok(())
     }
 
     /// Takes a network out; its published ports must have gone before.
     pub(crate) fn remove_bridge(&self, link: &str) -> Result<(), NetworkError> {
         let mut state = self.lock();
         let changes = state.remove_bridge(link, &self.options);
-        self.make(&mut state, &changes)
-            .map_err(NetworkError::kernel(self.what("removing a bridge from")))
+        let done = self.make(&mut state, &changes);
+        drop(state);
+        self.leave_zone(link);
+        done.map_err(NetworkError::kernel(self.what("removing a bridge from")))
     }
 
     /// Opens the ports towards the container's addresses on the network.
@@ -318,7 +328,10 @@ impl Firewall {
             }
             Ok(self.open_others(state)? || !intact)
         };
-        check(&mut state).map_err(NetworkError::kernel(self.what("restoring")))
+        let restored = check(&mut state).map_err(NetworkError::kernel(self.what("restoring")))?;
+        drop(state);
+        self.enter_zone()?;
+        Ok(restored)
     }
 
     /// Asks the host's own firewall again about everybody.

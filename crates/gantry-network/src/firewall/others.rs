@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 const IPTABLES: (&str, &str) = ("filter", "FORWARD");
 /// Firewalld's chains. Docker puts its bridges into a zone of firewalld's in which containers may send to the host; what
 /// ufw or `iptables` says of that counts with Docker, too.
-const FIREWALLD: [(&str, &str); 2] = [
+pub(super) const FIREWALLD: [(&str, &str); 2] = [
     ("firewalld", "filter_FORWARD"),
     ("firewalld", "filter_INPUT"),
 ];
@@ -27,6 +27,7 @@ impl Firewall {
     /// log, and is no error.
     pub(super) fn open_others(&self, state: &mut State) -> Result<bool, Refusal> {
         let mut opened = false;
+        state.locked_out = false;
         for chain in self.others()? {
             let Some(family) = chain.family else {
                 continue;
@@ -49,6 +50,10 @@ impl Firewall {
                         "a rule was put there that accepts what our own chains have passed"
                     );
                     opened = true;
+                }
+                // See `zone`.
+                Err(refusal) if family == Family::Inet && refusal.is(libc::EPERM) => {
+                    state.locked_out = true;
                 }
                 Err(refusal) => {
                     let name = format!("{} {}", chain.table, chain.name);

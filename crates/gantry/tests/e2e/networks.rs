@@ -40,11 +40,16 @@ impl Site {
 
     /// On a machine that is there already.
     fn on(machine: Arc<Machine>, flags: &[&str]) -> Self {
-        let engine = Engine::with(Options {
-            machine: Some(machine.clone()),
+        Self::of(Options {
+            machine: Some(machine),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             ..Options::default()
-        });
+        })
+    }
+
+    fn of(options: Options) -> Self {
+        let machine = options.machine.clone().expect("a machine of its own");
+        let engine = Engine::with(options);
         engine.import(&busybox_tar(), "busybox");
         Self { engine, machine }
     }

@@ -4,6 +4,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketType, bind, ipproto, recvfrom, sendto, socket,
     sockopt,
 };
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 const INIT: u8 = 1;
