@@ -305,12 +305,7 @@ impl Plane {
         self.end(endpoint, |plane, segment| {
             let port = plane.find(&endpoint.host_link)?;
             match port.filter(|port| port.master == segment.link.index) {
-                Some(port) => match plane.netlink.execute(&[link::delete(port.index)]) {
-                    Err(refusal) if !refusal.is(libc::ENODEV) => Err(NetworkError::kernel(
-                        format!("deleting {}", port.name),
-                    )(refusal)),
-                    _ => Ok(()),
-                },
+                Some(port) => plane.delete(&port),
                 None => sandbox.remove_link(&endpoint.link),
             }
         })

@@ -139,13 +139,7 @@ impl Plane {
         if !ours {
             return Ok(());
         }
-        match self.netlink.execute(&[link::delete(link.index)]) {
-            Err(refusal) if !refusal.is(libc::ENODEV) => Err(NetworkError::kernel(format!(
-                "deleting {}",
-                link.name
-            ))(refusal)),
-            _ => Ok(()),
-        }
+        self.delete(link)
     }
 }
 

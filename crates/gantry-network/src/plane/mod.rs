@@ -262,6 +262,17 @@ impl Plane {
         find(&self.netlink, name)
     }
 
+    /// Deletes a link; one that has gone meanwhile is no error.
+    fn delete(&self, link: &Link) -> Result<(), NetworkError> {
+        match self.netlink.execute(&[link::delete(link.index)]) {
+            Err(refusal) if !refusal.is(libc::ENODEV) => Err(NetworkError::kernel(format!(
+                "deleting {}",
+                link.name
+            ))(refusal)),
+            _ => Ok(()),
+        }
+    }
+
     fn next_generation(&self) -> u8 {
         self.generation.fetch_add(1, Ordering::Relaxed)
     }

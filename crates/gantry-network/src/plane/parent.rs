@@ -56,13 +56,7 @@ impl Plane {
         if !still.as_ref().is_some_and(made_here) {
             return Ok(());
         }
-        match self.netlink.execute(&[link::delete(link.index)]) {
-            Err(refusal) if !refusal.is(libc::ENODEV) => Err(NetworkError::kernel(format!(
-                "deleting {}",
-                link.name
-            ))(refusal)),
-            _ => Ok(()),
-        }
+        self.delete(link)
     }
 }
 
