@@ -13,6 +13,7 @@ pub mod images;
 pub mod logs;
 mod moment;
 pub mod networks;
+mod pieces;
 pub mod system;
 pub mod volumes;
 

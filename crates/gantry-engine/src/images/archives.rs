@@ -4,6 +4,7 @@ use super::names::new_name;
 use super::report::line;
 use super::{Archive, Images, ImportRequest, ProgressSender, changes, resolve};
 use crate::error::{Error, Result};
+use crate::pieces::Pieces;
 use bytes::Bytes;
 use gantry_api::progress::Progress;
 use gantry_oci::config::ImageConfig;
@@ -237,10 +238,7 @@ impl Images {
         images: &[(Digest, Vec<Reference>)],
         pieces: mpsc::Sender<io::Result<Bytes>>,
     ) {
-        let mut writer = Pieces {
-            buffer: Vec::with_capacity(PIECE),
-            pieces,
-        };
+        let mut writer = Pieces::new(PIECE, pieces.clone());
         let saved = archive::save(&self.context.store, images, &mut writer)
             .map_err(Error::from)
             .and_then(|()| {
@@ -257,35 +255,9 @@ impl Images {
                 }
             }
             Err(error) => {
-                let _ = writer.pieces.blocking_send(Err(io::Error::other(error)));
+                let _ = pieces.blocking_send(Err(io::Error::other(error)));
             }
         }
-    }
-}
-
-/// Gathers what is written into pieces of some size.
-struct Pieces {
-    buffer: Vec<u8>,
-    pieces: mpsc::Sender<io::Result<Bytes>>,
-}
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let take = bytes.len().min(PIECE - self.buffer.len());
-        self.buffer.extend_from_slice(&bytes[..take]);
-        if self.buffer.len() == PIECE {
-            self.flush()?;
-        }
-        Ok(take)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
-        let sent = self.pieces.blocking_send(Ok(piece.into()));
-        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
 }
 
@@ -317,24 +289,5 @@ mod tests {
         let refused = Import::check(&request("tx", "NONSENSE x")).unwrap_err();
         assert_eq!(refused.message, "NONSENSE is not a valid change command");
         assert!(Import::check(&request("UPPER", "CMD x")).is_err());
-    }
-
-    #[tokio::test]
-    async fn pieces_are_bounded_and_whole() {
-        let (sender, mut receiver) = mpsc::channel(2);
-        let written = tokio::task::spawn_blocking(move || {
-            let mut pieces = Pieces {
-                buffer: Vec::new(),
-                pieces: sender,
-            };
-            pieces.write_all(&[7; 3 * PIECE + 5]).unwrap();
-            pieces.flush().unwrap();
-        });
-        let mut sizes = Vec::new();
-        while let Some(piece) = receiver.recv().await {
-            sizes.push(piece.unwrap().len());
-        }
-        written.await.unwrap();
-        assert_eq!(sizes, [PIECE, PIECE, PIECE, 5]);
     }
 }

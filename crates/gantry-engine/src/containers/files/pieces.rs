@@ -1,6 +1,7 @@
-//! An archive on its way to a client: made on a thread, sent in pieces, a few of which wait at most.
+//! An archive of a container's files on its way to a client.
 
 use super::views::Look;
+use crate::pieces::Pieces;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -13,31 +14,23 @@ use tokio::sync::mpsc;
 const PIECE: usize = 256 << 10;
 const WAITING: usize = 4;
 
-/// Gathers what is written into pieces.
-pub(super) struct Pieces {
+/// Pieces of what is seen of a container's files, as long as they are its files.
+pub(super) struct Seen {
     look: Arc<Look>,
-    buffer: Vec<u8>,
-    to: mpsc::Sender<io::Result<Bytes>>,
+    pieces: Pieces,
 }
 
-impl Write for Pieces {
+impl Write for Seen {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let take = bytes.len().min(PIECE - self.buffer.len());
-        self.buffer.extend_from_slice(&bytes[..take]);
-        if self.buffer.len() == PIECE {
-            self.flush()?;
-        }
-        Ok(take)
+        self.look.check()?;
+        let written = self.pieces.write(bytes)?;
+        self.look.check()?;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.look.check()?;
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
-        let sent = self.to.blocking_send(Ok(piece.into()));
-        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        self.pieces.flush()?;
         self.look.check()
     }
 }
@@ -46,17 +39,16 @@ impl Write for Pieces {
 pub(super) fn packed(
     look: Arc<Look>,
     options: Options,
-    work: impl FnOnce(&Look, &mut Packer<Pieces>) -> gantry_tar::Result<()> + Send + 'static,
+    work: impl FnOnce(&Look, &mut Packer<Seen>) -> gantry_tar::Result<()> + Send + 'static,
     done: impl FnOnce() + Send + 'static,
 ) -> BoxStream<'static, io::Result<Bytes>> {
     let (to, from) = mpsc::channel(WAITING);
     tokio::task::spawn_blocking(move || {
-        let pieces = Pieces {
+        let seen = Seen {
             look: look.clone(),
-            buffer: Vec::with_capacity(PIECE),
-            to: to.clone(),
+            pieces: Pieces::new(PIECE, to.clone()),
         };
-        let mut packer = Packer::new(pieces, options);
+        let mut packer = Packer::new(seen, options);
         match work(&look, &mut packer).and_then(|()| packer.finish()) {
             Ok(_) => done(),
             Err(error) => {

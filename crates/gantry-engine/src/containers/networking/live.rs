@@ -30,6 +30,17 @@ impl Containers {
         network: Arc<NetworkRecord>,
         settings: EndpointSettings,
     ) -> Result<()> {
+        self.change_networks(name, move |this, container| {
+            this.connect_in_turn(container, network, settings)
+        })
+        .await
+    }
+
+    async fn change_networks(
+        self: &Arc<Self>,
+        name: &str,
+        change: impl FnOnce(&Self, &Arc<Container>) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
         let container = self.find(name)?;
         let (this, name) = (self.clone(), name.to_owned());
         crate::to_the_end(async move {
@@ -39,8 +50,8 @@ impl Containers {
                 .state
                 .ask(Operation::Update, &container.id, &name);
             asked?;
-            let this_one = container.clone();
-            crate::blocking(move || this.connect_in_turn(&this_one, network, settings)).await?
+            let container = container.clone();
+            crate::blocking(move || change(&this, &container)).await?
         })
         .await?
     }
@@ -124,19 +135,10 @@ impl Containers {
         name: &str,
         network: Arc<NetworkRecord>,
     ) -> Result<()> {
-        let container = self.find(name)?;
-        let (this, name) = (self.clone(), name.to_owned());
-        crate::to_the_end(async move {
-            let _turn = container.turn.lock().await;
-            let asked = container
-                .record()
-                .state
-                .ask(Operation::Update, &container.id, &name);
-            asked?;
-            let this_one = container.clone();
-            crate::blocking(move || this.disconnect_in_turn(&this_one, &network)).await?
+        self.change_networks(name, move |this, container| {
+            this.disconnect_in_turn(container, &network)
         })
-        .await?
+        .await
     }
 
     fn disconnect_in_turn(
