@@ -19,6 +19,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("nft", "nftables"),
     ("ip", "iproute2"),
+    ("iptables-nft", "iptables"),
     ("openssl", "openssl"),
     ("tar", "tar"),
     ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),

@@ -18,6 +18,7 @@
 //! they claim.
 
 mod contents;
+mod legacy;
 mod load;
 mod others;
 mod rules;
@@ -178,6 +179,7 @@ impl Firewall {
             .map_err(NetworkError::kernel(self.what("loading")))?;
         state.is_loaded = true;
         drop(state);
+        self.open_legacy();
         self.try_to_enter_zone();
         Ok(())
     }
@@ -193,6 +195,7 @@ impl Firewall {
         }
         drop(state);
         done.map_err(NetworkError::kernel(self.what("adding a bridge to")))?;
+        self.open_legacy();
         self.try_to_enter_zone();
         Ok(())
     }
@@ -330,8 +333,9 @@ impl Firewall {
         };
         let restored = check(&mut state).map_err(NetworkError::kernel(self.what("restoring")))?;
         drop(state);
+        let opened = self.open_legacy();
         self.enter_zone()?;
-        Ok(restored)
+        Ok(restored || opened)
     }
 
     /// Asks the host's own firewall again about everybody.
@@ -359,6 +363,7 @@ impl Firewall {
     pub(crate) fn remove(&self) -> Result<(), NetworkError> {
         let mut errors = Vec::new();
         errors.extend(self.close_others().err());
+        self.close_legacy();
         for family in &self.lock().families {
             let mut batch = Batch::new(&self.options.table);
             batch.delete_table(*family);

@@ -163,7 +163,7 @@ impl Firewall {
     }
 
     /// The comment of our rules in others' chains.
-    fn note(&self) -> String {
+    pub(super) fn note(&self) -> String {
         format!("passed by table {}", self.options.table)
     }
 }

@@ -56,6 +56,30 @@ fn a_forward_chain_that_drops_by_default_lets_ours_pass() {
     });
 }
 
+#[test]
+fn old_rules_let_ours_pass() {
+    on_a_host(|| {
+        let listed = std::process::Command::new("iptables-legacy")
+            .arg("-S")
+            .output()
+            .unwrap();
+        if !listed.status.success() {
+            eprintln!("this kernel has no old rules: {listed:?}");
+            return;
+        }
+        behind(
+            || {
+                for program in ["iptables-legacy", "ip6tables-legacy"] {
+                    run(program, "-P FORWARD DROP");
+                }
+                // Of changes to old rules nobody is told: they are looked at with the next change of others.
+                nft("add table inet stranger");
+            },
+            || run("iptables-legacy", "-S FORWARD"),
+        );
+    });
+}
+
 /// The table of IPv6 comes with the first network that has IPv6, and is late where somebody drops already.
 #[test]
 fn a_network_that_comes_later_passes_as_well() {

@@ -6,10 +6,16 @@ use std::sync::Arc;
 
 const V4: &str = Machine::ADDRESS;
 
-/// A machine on which ufw denies what comes in.
-fn denying() -> (Arc<Machine>, Firewalls) {
+/// A machine on which ufw denies what comes in, by the kernel's interface of today or (`legacy`) the one before.
+fn denying(interface: &str) -> (Arc<Machine>, Firewalls) {
     let machine = Arc::new(Machine::new());
     let firewalls = Firewalls::on(&machine);
+    for name in ["iptables", "ip6tables"] {
+        let path = format!("/usr/sbin/{name}-{interface}");
+        firewalls
+            .run(&format!("update-alternatives --set {name} {path}"))
+            .ok();
+    }
     for command in [
         "ufw default deny incoming",
         "ufw allow 22",
@@ -34,7 +40,22 @@ impl Site {
 
 #[test]
 fn it_is_passed_by_as_with_docker() {
-    let (machine, firewalls) = denying();
+    is_passed_by("nft");
+}
+
+#[test]
+fn it_is_passed_by_with_old_rules() {
+    let machine = Machine::new();
+    let listed = machine.inside(&["iptables-legacy", "-S"]).output().unwrap();
+    if !listed.status.success() {
+        eprintln!("this kernel has no old rules: {listed:?}");
+        return;
+    }
+    is_passed_by("legacy");
+}
+
+fn is_passed_by(interface: &str) {
+    let (machine, firewalls) = denying(interface);
     let site = Site::on(machine, &[]);
     site.ok("network create --ipv6 mine");
     site.web("server", "--network mine -p 8080:80");
@@ -55,7 +76,7 @@ fn it_is_passed_by_as_with_docker() {
 
 /// An engine that asks ufw, with a server whose ports 8080 and 8081 are published.
 fn respectful() -> (Site, Firewalls) {
-    let (machine, firewalls) = denying();
+    let (machine, firewalls) = denying("nft");
     let site = Site::on(machine, &["--respect-host-firewall"]);
     site.ok("network create --ipv6 mine");
     site.web("server", "--network mine -p 8080:80 -p 8081:80");
