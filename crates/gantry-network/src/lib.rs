@@ -2,7 +2,8 @@
 //!
 //! Owns: links (netlink), the `gantry` nftables table, addresses (IPAM), published ports, network namespaces, the name
 //! server at 127.0.0.11 ([`dns`]), the proxy for ports that the kernel cannot lead on ([`proxy`]).
-//! Never: knows images; starts a helper program (but for `firewall-cmd` where firewalld has locked its table).
+//! Never: knows images; starts a helper program (but those of other firewalls, where nothing else can change their rules:
+//! `firewall-cmd`, `iptables-legacy`).
 //! Start here: [`plane::Plane`], [`sandbox::Sandbox`].
 //!
 //! Nothing on the way of a container's start or end waits for the kernel: the veth pair is made in one request with
