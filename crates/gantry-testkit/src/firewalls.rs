@@ -85,7 +85,23 @@ impl Firewalls {
     /// Starts firewalld, with a bus of its own.
     pub fn start_firewalld(&self) {
         self.run("dbus-daemon --system --fork").ok();
-        self.run("firewalld --nopid").ok();
+        self.launch_firewalld();
+    }
+
+    /// Ends firewalld as its service does, and starts it again.
+    pub fn restart_firewalld(&self) {
+        let process = self.run("cat /run/firewalld.pid").ok();
+        self.run(&format!("kill {process}")).ok();
+        // It stays as a zombie, without words.
+        let words = format!("grep -q firewalld /proc/{process}/cmdline");
+        until("firewalld has ended", PATIENCE, || {
+            self.run(&words).code != 0
+        });
+        self.launch_firewalld();
+    }
+
+    fn launch_firewalld(&self) {
+        self.run("firewalld").ok();
         until("firewalld runs", PATIENCE, || {
             self.run("firewall-cmd --state").code == 0
         });

@@ -125,6 +125,8 @@ fn is_passed_by(site: &Site, firewalls: &Firewalls) {
         until(change, PATIENCE, &is_open);
         assert_eq!(outside(), "");
     }
+    firewalls.restart_firewalld();
+    until("firewalld is opened again", PATIENCE, &is_open);
 }
 
 #[test]
