@@ -1,8 +1,8 @@
 //! Debian's own firewalld beside an engine.
 
+use super::walls::HostServer;
 use super::{PATIENCE, Site};
 use gantry_testkit::{Firewalls, Machine, Options, until};
-use std::process::Child;
 use std::sync::Arc;
 
 const V4: &str = Machine::ADDRESS;
@@ -41,31 +41,6 @@ fn beside(table: Table, flags: &[&str]) -> (Site, Firewalls) {
         firewalls.start_firewalld();
     }
     (site, firewalls)
-}
-
-/// A web server of the host's own at port 7000.
-struct HostServer(Child);
-
-impl HostServer {
-    fn on(site: &Site) -> Self {
-        let folder = site.engine.folder().join("www");
-        std::fs::create_dir(&folder).unwrap();
-        std::fs::write(folder.join("index.html"), "host").unwrap();
-        let words = ["busybox", "httpd", "-f", "-p", "7000", "-h"];
-        let mut command = site.machine.inside(&words);
-        let server = Self(command.arg(folder).spawn().unwrap());
-        until("the host serves", PATIENCE, || {
-            site.host_fetch("127.0.0.1:7000/") == "host"
-        });
-        server
-    }
-}
-
-impl Drop for HostServer {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Debian's own ufw beside an engine.
 
+use super::walls::HostServer;
 use super::{PATIENCE, Site};
 use gantry_testkit::{Firewalls, Machine, until};
 use std::sync::Arc;
@@ -61,6 +62,13 @@ fn is_passed_by(interface: &str) {
     site.web("server", "--network mine -p 8080:80");
     site.idle("old", "");
     assert!(site.is_open());
+    // The host itself is closed to containers, too, until it is said otherwise.
+    let _host = HostServer::on(&site);
+    let place = format!("{}.1:7000/", site.engine.subnet());
+    assert_eq!(site.fetch("old", &place), "");
+    let bridge = site.engine.bridge();
+    firewalls.run(&format!("ufw allow in on {bridge}")).ok();
+    assert_eq!(site.fetch("old", &place), "host");
     for change in [
         "ufw reload",
         "ufw deny 8080",

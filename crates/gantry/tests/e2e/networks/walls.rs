@@ -1,10 +1,36 @@
 //! The machine's other firewalls, and rules of the owner's.
 
-use super::Site;
-use gantry_testkit::Machine;
+use super::{PATIENCE, Site};
+use gantry_testkit::{Machine, until};
+use std::process::Child;
 
 const V4: &str = Machine::ADDRESS;
 const V6: &str = Machine::ADDRESS6;
+
+/// A web server of the host's own at port 7000.
+pub(super) struct HostServer(Child);
+
+impl HostServer {
+    pub(super) fn on(site: &Site) -> Self {
+        let folder = site.engine.folder().join("www");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("index.html"), "host").unwrap();
+        let words = ["busybox", "httpd", "-f", "-p", "7000", "-h"];
+        let mut command = site.machine.inside(&words);
+        let server = Self(command.arg(folder).spawn().unwrap());
+        until("the host serves", PATIENCE, || {
+            site.host_fetch("127.0.0.1:7000/") == "host"
+        });
+        server
+    }
+}
+
+impl Drop for HostServer {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
 
 impl Site {
     /// What `ufw default deny` comes down to.
