@@ -150,10 +150,17 @@ fn firewalld_is_asked_as_well() {
         ] {
             nft(rule);
         }
+        scene.firewall.reconcile().unwrap();
+        let own = TcpListener::bind("[::]:82").unwrap();
         for host in HOST.map(address) {
             ask_from(&scene.outside, host, 8080);
             refused_from(&scene.outside, host, 8081);
+            // Containers, which it lets reach the host itself, are asked about published ports.
+            ask_from(&scene.web.sandbox, host, 8080);
+            refused_from(&scene.web.sandbox, host, 8081);
+            inside(&scene.web.sandbox, || TcpStream::connect((host, 82))).unwrap();
         }
+        drop(own);
     });
 }
 

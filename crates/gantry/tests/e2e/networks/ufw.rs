@@ -62,6 +62,11 @@ fn is_passed_by(interface: &str) {
     site.web("server", "--network mine -p 8080:80");
     site.idle("old", "");
     assert!(site.is_open());
+    // The proxy is a program of the host's: it carries IPv6 to a container that has none.
+    site.web("plain", "-p 8083:80");
+    assert_eq!(site.outside_fetches(8083), ["plain", ""]);
+    firewalls.run("ufw allow 8083/tcp").ok();
+    assert_eq!(site.outside_fetches(8083), ["plain", "plain"]);
     // The host itself is closed to containers, too, until it is said otherwise.
     let _host = HostServer::on(&site);
     let place = format!("{}.1:7000/", site.engine.subnet());
