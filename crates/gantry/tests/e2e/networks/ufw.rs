@@ -61,19 +61,21 @@ fn is_passed_by(interface: &str) {
     site.ok("network create --ipv6 mine");
     site.web("server", "--network mine -p 8080:80");
     site.idle("old", "");
-    assert!(site.is_open());
+    until("all is open", PATIENCE, || site.is_open());
     // The proxy is a program of the host's: it carries IPv6 to a container that has none.
     site.web("plain", "-p 8083:80");
-    assert_eq!(site.outside_fetches(8083), ["plain", ""]);
+    site.outside_gets(8083, ["plain", ""]);
     firewalls.run("ufw allow 8083/tcp").ok();
-    assert_eq!(site.outside_fetches(8083), ["plain", "plain"]);
+    site.outside_gets(8083, ["plain", "plain"]);
     // The host itself is closed to containers, too, until it is said otherwise.
     let _host = HostServer::on(&site);
     let place = format!("{}.1:7000/", site.engine.subnet());
     assert_eq!(site.fetch("old", &place), "");
     let bridge = site.engine.bridge();
     firewalls.run(&format!("ufw allow in on {bridge}")).ok();
-    assert_eq!(site.fetch("old", &place), "host");
+    until("the host is open", PATIENCE, || {
+        site.fetch("old", &place) == "host"
+    });
     for change in [
         "ufw reload",
         "ufw deny 8080",
@@ -104,15 +106,15 @@ fn it_says_which_published_ports_are_open() {
     let (site, firewalls) = respectful();
     assert_eq!(site.outside_fetches(8080), CLOSED);
     firewalls.run("ufw allow 8080/tcp").ok();
-    assert_eq!(site.outside_fetches(8080), OPEN);
+    site.outside_gets(8080, OPEN);
     assert_eq!(site.outside_fetches(8081), CLOSED);
     assert_eq!(site.host_fetch("127.0.0.1:8081/"), "server");
     firewalls.run("ufw delete allow 8080/tcp").ok();
-    assert_eq!(site.outside_fetches(8080), CLOSED);
+    site.outside_gets(8080, CLOSED);
     firewalls.run("ufw --force disable").ok();
-    assert_eq!(site.outside_fetches(8081), OPEN);
+    site.outside_gets(8081, OPEN);
     firewalls.run("ufw --force enable").ok();
-    assert_eq!(site.outside_fetches(8081), CLOSED);
+    site.outside_gets(8081, CLOSED);
 }
 
 #[test]
@@ -123,14 +125,14 @@ fn it_says_to_whom_published_ports_are_open() {
     firewalls
         .run(&format!("ufw insert 1 deny from {outside}"))
         .ok();
-    assert_eq!(site.outside_fetches(8080), ["", "server"]);
+    site.outside_gets(8080, ["", "server"]);
     firewalls
         .run(&format!("ufw delete deny from {outside}"))
         .ok();
-    assert_eq!(site.outside_fetches(8080), OPEN);
+    site.outside_gets(8080, OPEN);
     firewalls.run("ufw delete allow 8080").ok();
     firewalls.run("ufw limit 8080/tcp").ok();
-    assert_eq!(site.outside_fetches(8080), OPEN);
+    site.outside_gets(8080, OPEN);
     // What goes out is not its business.
     site.shell("server", &format!("ping -c 1 -W 1 {outside}"))
         .ok();
