@@ -107,8 +107,27 @@ fn is_passed_by(site: &Site, firewalls: &Firewalls) {
 #[test]
 fn it_says_which_published_ports_are_open() {
     let (site, firewalls) = beside(Table::Open, &["--respect-host-firewall"]);
-    assert_eq!(site.outside_fetches(8080), ["", ""]);
     assert_eq!(site.fetch("old", &format!("{V4}:8080/")), "");
+    says_which_are_open(&site, &firewalls);
+    // The host's own services are another matter.
+    let _host = HostServer::on(&site);
+    let place = format!("{V4}:7000/");
+    assert_eq!(site.fetch("old", &place), "host");
+    assert_eq!(site.outside_fetch(&place), "");
+}
+
+/// Containers are in a zone then that lets everything in.
+#[test]
+fn it_says_so_to_others_than_containers_where_its_table_is_locked() {
+    let (site, firewalls) = beside(Table::Locked, &["--respect-host-firewall"]);
+    until("containers are let in", PATIENCE, || {
+        site.fetch("old", &format!("{V4}:8080/")) == "server"
+    });
+    says_which_are_open(&site, &firewalls);
+}
+
+fn says_which_are_open(site: &Site, firewalls: &Firewalls) {
+    assert_eq!(site.outside_fetches(8080), ["", ""]);
     assert_eq!(site.host_fetch(&format!("{V4}:8080/")), "server");
     firewalls.run("firewall-cmd --add-port=8080/tcp").ok();
     site.outside_gets(8080, ["server", "server"]);
@@ -118,9 +137,4 @@ fn it_says_which_published_ports_are_open() {
     // It was not said to last.
     firewalls.run("firewall-cmd --reload").ok();
     site.outside_gets(8080, ["", ""]);
-    // The host's own services are another matter.
-    let _host = HostServer::on(&site);
-    let place = format!("{V4}:7000/");
-    assert_eq!(site.fetch("old", &place), "host");
-    assert_eq!(site.outside_fetch(&place), "");
 }
