@@ -9,6 +9,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const VETH_INFO_PEER: u16 = 1;
 /// `RTEXT_FILTER_SKIP_STATS`: leave out what makes the most of an answer.
 const WITHOUT_STATISTICS: u32 = 1 << 3;
+/// `linux/if_link.h`
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const BRPORT_STATE: u16 = 1;
 const BRPORT_MODE: u16 = 4;
 const INET_CONF: u16 = 1;
@@ -146,6 +149,15 @@ pub(crate) fn add_veth(pair: &VethPair<'_>) -> Message {
     message.nest(libc::IFLA_LINKINFO, |m| {
         m.string(libc::IFLA_INFO_KIND, "veth")
             .nest(libc::IFLA_INFO_DATA, |m| m.nest(VETH_INFO_PEER, peer))
+    })
+}
+
+/// A link that makes no IPv6 address of its own (`fe80::`), and asks nobody whether that is in use.
+pub(crate) fn set_without_own_address(index: u32) -> Message {
+    set(interface_info(libc::AF_UNSPEC, index, 0, 0)).nest(libc::IFLA_AF_SPEC, |m| {
+        m.nest(libc::AF_INET6 as u16, |m| {
+            m.bytes(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE])
+        })
     })
 }
 

@@ -50,6 +50,9 @@ struct Inner {
     socket: Socket,
     sequence: u32,
     buffer: Vec<u8>,
+    /// The datagram that was received last; its room is used again, as getting it from the system takes longer than the
+    /// rest of a request.
+    received: Vec<u8>,
 }
 
 /// One received message.
@@ -125,6 +128,7 @@ impl Netlink {
             socket,
             sequence: 0,
             buffer: Vec::new(),
+            received: Vec::new(),
         };
         Ok(Self {
             inner: Mutex::new(inner),
@@ -163,13 +167,13 @@ impl Inner {
         let mut missing = messages.iter().filter(|m| m.wants_ack()).count();
         let mut refusal: Option<Refusal> = None;
         while missing > 0 {
-            let datagram = match self.receive() {
-                Ok(datagram) => datagram,
+            match self.receive() {
+                Ok(()) => {}
                 // A refused transaction answers with less than one message each.
                 Err(_) if refusal.is_some() => break,
                 Err(error) => return Err(error.into()),
-            };
-            for received in split(&datagram) {
+            }
+            for received in split(&self.received) {
                 if received.kind != libc::NLMSG_ERROR as u16 {
                     continue;
                 }
@@ -192,8 +196,8 @@ impl Inner {
     fn query(&mut self, message: &Message) -> Result<Option<Vec<u8>>, Refusal> {
         let first = self.send(std::slice::from_ref(message))?;
         loop {
-            let datagram = self.receive()?;
-            for received in split(&datagram).filter(|r| r.sequence == first) {
+            self.receive()?;
+            for received in split(&self.received).filter(|r| r.sequence == first) {
                 let Some(error) = failure(&received) else {
                     if received.kind == libc::NLMSG_ERROR as u16 {
                         continue;
@@ -217,8 +221,8 @@ impl Inner {
         let mut list = Vec::new();
         let mut changed = false;
         loop {
-            let datagram = self.receive()?;
-            for received in split(&datagram).filter(|r| r.sequence == first) {
+            self.receive()?;
+            for received in split(&self.received).filter(|r| r.sequence == first) {
                 changed |= i32::from(received.flags) & libc::NLM_F_DUMP_INTR != 0;
                 if let Some(error) = failure(&received) {
                     return Err(Refusal {
@@ -271,11 +275,12 @@ impl Inner {
         }
     }
 
-    fn receive(&mut self) -> io::Result<Vec<u8>> {
-        let mut datagram = Vec::with_capacity(RECEIVE_BYTES);
+    fn receive(&mut self) -> io::Result<()> {
+        self.received.clear();
+        self.received.reserve(RECEIVE_BYTES);
         loop {
-            match self.socket.recv(&mut datagram, 0) {
-                Ok(_) => return Ok(datagram),
+            match self.socket.recv(&mut self.received, 0) {
+                Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

@@ -137,9 +137,15 @@ impl Plane {
                 }
                 done => {
                     done.map_err(NetworkError::kernel(format!("making link {name}")))?;
-                    return self.find(&name)?.ok_or_else(|| {
+                    let port = self.find(&name)?.ok_or_else(|| {
                         NetworkError::Invalid(format!("link {name} vanished while it was set up"))
-                    });
+                    })?;
+                    // A port of a bridge has no use for one, and each of the kernel's routes to them makes the next
+                    // link dearer. Refused where the host has no IPv6.
+                    let _ = self
+                        .netlink
+                        .execute(&[link::set_without_own_address(port.index)]);
+                    return Ok(port);
                 }
             }
         }

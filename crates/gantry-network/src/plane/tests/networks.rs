@@ -144,6 +144,8 @@ fn ipv6_inside_and_to_the_host() {
             "{}",
             shown()
         );
+        // Of the host's end it makes none.
+        assert_eq!(ip(&format!("-6 address show dev {}", first.host_link)), "");
         let route = inside(&one, || ip("-6 route show default"));
         assert!(route.contains("default via fd00:6::1 dev eth0"), "{route}");
         serve(&one, 80);
