@@ -12,6 +12,7 @@ const WITHOUT_STATISTICS: u32 = 1 << 3;
 /// `linux/if_link.h`
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 const BRPORT_STATE: u16 = 1;
 const BRPORT_MODE: u16 = 4;
 const INET_CONF: u16 = 1;
@@ -111,7 +112,9 @@ fn dump(kind: u16) -> Message {
     Message::with_flags(kind, libc::NLM_F_REQUEST | libc::NLM_F_DUMP)
 }
 
-/// Makes a bridge, down, with a MAC of its own (so that it does not follow its ports).
+/// Makes a bridge, down, with a MAC of its own (so that it does not follow its ports). It does not listen for who has joined
+/// which multicast group: without somebody who asks them all, all get everything anyway, and the kernel would go
+/// through all ports for each that comes or goes.
 pub(crate) fn add_bridge(name: &str, mac: Mac) -> Message {
     Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL)
         .fixed(&interface_info(libc::AF_UNSPEC, 0, 0, 0))
@@ -119,6 +122,9 @@ pub(crate) fn add_bridge(name: &str, mac: Mac) -> Message {
         .bytes(libc::IFLA_ADDRESS, &mac)
         .nest(libc::IFLA_LINKINFO, |m| {
             m.string(libc::IFLA_INFO_KIND, "bridge")
+                .nest(libc::IFLA_INFO_DATA, |m| {
+                    m.bytes(IFLA_BR_MCAST_SNOOPING, &[0])
+                })
         })
 }
 

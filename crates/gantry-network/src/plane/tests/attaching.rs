@@ -29,6 +29,31 @@ fn containers_reach_each_other_the_gateway_and_the_outside() {
 }
 
 #[test]
+fn multicast_reaches_those_who_have_joined() {
+    on_a_host(|| {
+        let bridge = bridge(config());
+        let shown = ip(&format!("-d link show {}", bridge.name()));
+        assert!(shown.contains("mcast_snooping 0"), "{shown}");
+        let (one, _first) = attach(&bridge);
+        let (two, second) = attach(&bridge);
+        let group = Ipv4Addr::new(239, 1, 2, 3);
+        let member = inside(&two, || {
+            let socket = UdpSocket::bind("0.0.0.0:5353").unwrap();
+            socket.join_multicast_v4(&group, &address(&second)).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket
+        });
+        inside(&one, || {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.send_to(b"all", (group, 5353)).unwrap();
+        });
+        let mut heard = [0; 3];
+        assert_eq!(member.recv(&mut heard).unwrap(), 3);
+        assert_eq!(&heard, b"all");
+    });
+}
+
+#[test]
 fn a_sandbox_has_eth0_without_ipv6_and_lo_with_it() {
     on_a_host(|| {
         let bridge = bridge(BridgeConfig {
