@@ -363,15 +363,16 @@ impl Held {
             return Ok(bind(port, false)?.map(Arc::new));
         };
         let backend = carrier.backend(port, targets);
-        let socket = match self.kept.remove(&frontend) {
-            Some(kept) => {
-                if backend.is_none() {
-                    drop_all_input(&kept)?;
+        let socket = match (self.kept.remove(&frontend), backend) {
+            (Some(kept), Some(_)) => Some(kept),
+            (kept, backend) => {
+                if kept.is_some() {
+                    // What an earlier daemon had carried is led from now on.
                     carrier.proxy.close(frontend);
                 }
-                Some(kept)
+                drop(kept);
+                carrier.bind(port, backend.is_some())?.map(Arc::new)
             }
-            None => carrier.bind(port, backend.is_some())?.map(Arc::new),
         };
         if let (Some(socket), Some(backend)) = (&socket, backend) {
             carrier.proxy.serve(frontend, backend, socket.clone());

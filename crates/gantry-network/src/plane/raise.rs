@@ -20,11 +20,8 @@ pub(super) fn open(
     let netlink = Netlink::route().map_err(NetworkError::kernel("opening a netlink socket"))?;
     let FirewallOptions { v4, v6, .. } = options.firewall;
     let ports = match &options.proxy {
-        Some(proxy) => Ports::open(proxy, Families { v4, v6 }).map_err(|error| {
-            NetworkError::Port(format!(
-                "cannot watch over the proxy for published ports: {error}"
-            ))
-        })?,
+        Some(proxy) => Ports::open(proxy, Families { v4, v6 })
+            .map_err(NetworkError::kernel("watching over the proxy for ports"))?,
         None => Ports::default(),
     };
     let firewall = Firewall::new(options.firewall.clone(), options.carries())?;

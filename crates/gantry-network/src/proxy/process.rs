@@ -139,25 +139,22 @@ impl Carried {
 
     fn serve(&self, frontend: Frontend, backend: SocketAddr, socket: OwnedFd) -> io::Result<()> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        let port = match frontend.protocol {
+        let (socket, task): (Arc<dyn AsFd + Send + Sync>, _) = match frontend.protocol {
             Protocol::Tcp => {
                 let socket = Arc::new(TcpListener::from_std(socket.into())?);
                 let task = tokio::spawn(tcp::carry(socket.clone(), backend));
-                Port {
-                    backend,
-                    socket,
-                    task,
-                }
+                (socket, task)
             }
             Protocol::Udp => {
                 let socket = Arc::new(UdpSocket::from_std(socket.into())?);
                 let task = tokio::spawn(udp::carry(socket.clone(), backend));
-                Port {
-                    backend,
-                    socket,
-                    task,
-                }
+                (socket, task)
             }
+        };
+        let port = Port {
+            backend,
+            socket,
+            task,
         };
         self.ports().insert(frontend, port);
         Ok(())

@@ -1,6 +1,9 @@
 //! The proxy on a thread, and the test in the daemon's place. They need nothing but 127.0.0.1 and ::1.
 use super::wire::{self, Message};
-use super::{Frontend, Protocol, process};
+use super::{Frontend, Protocol, ProxyOptions, process};
+use crate::endpoint::{Families, PublishedPort};
+use crate::firewall::Targets;
+use crate::ports::Ports;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,8 +40,10 @@ impl Running {
         wire::connect(&self.socket).unwrap()
     }
 
-    /// It ends by itself when the last daemon has gone and nothing is to be carried.
-    fn ends(self) {
+    /// It ends by itself when the last port is closed and the last daemon has gone.
+    fn ends(self, daemon: OwnedFd, last: Frontend) {
+        wire::send(daemon.as_fd(), &Message::Close(last), None).unwrap();
+        drop(daemon);
         std::fs::remove_file(&self.socket).unwrap();
         self.thread.join().unwrap().unwrap();
     }
@@ -114,9 +119,7 @@ fn bytes_go_both_ways_and_each_side_ends_by_itself() {
     let mut rest = String::new();
     client.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "after");
-    wire::send(daemon.as_fd(), &Message::Close(frontend), None).unwrap();
-    drop(daemon);
-    proxy.ends();
+    proxy.ends(daemon, frontend);
 }
 
 #[test]
@@ -129,9 +132,7 @@ fn a_container_that_does_not_listen_refuses() {
     let mut client = patient(TcpStream::connect(frontend.address).unwrap());
     let error = client.read(&mut [0; 1]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-    wire::send(daemon.as_fd(), &Message::Close(frontend), None).unwrap();
-    drop(daemon);
-    proxy.ends();
+    proxy.ends(daemon, frontend);
 }
 
 #[test]
@@ -166,9 +167,7 @@ fn the_next_daemon_finds_all_and_what_goes_through_goes_on() {
     let (mut client, mut server) = through(two, &backend);
     server.write_all(b"there").unwrap();
     assert_eq!(hear(&mut client), "there");
-    wire::send(second.as_fd(), &Message::Close(two), None).unwrap();
-    drop(second);
-    proxy.ends();
+    proxy.ends(second, two);
 }
 
 #[test]
@@ -205,7 +204,56 @@ fn datagrams_come_back_to_who_has_sent_them() {
             assert_eq!(client.recv(&mut bytes).unwrap(), large.len());
         }
     }
-    wire::send(daemon.as_fd(), &Message::Close(frontend), None).unwrap();
-    drop(daemon);
-    proxy.ends();
+    proxy.ends(daemon, frontend);
+}
+
+#[test]
+fn a_port_that_is_carried_no_more_is_held_all_the_same() {
+    let proxy = Running::new();
+    let options = |is_on| ProxyOptions {
+        // It is there: nobody starts another one.
+        program: "/nowhere".into(),
+        socket: proxy.socket.clone(),
+        is_on,
+    };
+    let led = Families { v4: true, v6: true };
+    let targets = Targets {
+        v4: Some(Ipv4Addr::LOCALHOST),
+        v6: None,
+    };
+    let free = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+    let port = PublishedPort {
+        container_port: 9,
+        protocol: "tcp".into(),
+        host_ip: Ipv6Addr::LOCALHOST.into(),
+        host_port: free.local_addr().unwrap().port(),
+    };
+    drop(free);
+    let at = SocketAddr::new(port.host_ip, port.host_port);
+    let ports = std::slice::from_ref(&port);
+    let first = Ports::open(&options(true), led).unwrap();
+    first.retake(ports, targets).unwrap();
+    // The container does not listen.
+    let carried = || TcpStream::connect_timeout(&at, PATIENCE).is_ok();
+    assert!(carried());
+    let daemon = proxy.connect();
+    while list(&daemon).is_empty() {
+        std::thread::yield_now();
+    }
+    drop(first);
+    let second = Ports::open(&options(false), led).unwrap();
+    second.retake(ports, targets).unwrap();
+    second.settle();
+    // Nobody else gets the port, and nobody answers there.
+    assert!(TcpListener::bind(at).is_err());
+    let silent = TcpStream::connect_timeout(&at, Duration::from_millis(300));
+    assert_eq!(silent.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    second.release(ports);
+    TcpListener::bind(at).unwrap();
+    drop(second);
+    let frontend = Frontend {
+        protocol: Protocol::Tcp,
+        address: at,
+    };
+    proxy.ends(daemon, frontend);
 }

@@ -39,6 +39,8 @@ pub(super) async fn carry(socket: Arc<UdpSocket>, backend: SocketAddr) {
     let mut clients: HashMap<Client, Arc<UdpSocket>> = HashMap::new();
     let mut answering = JoinSet::new();
     loop {
+        // A flood here is not to keep others waiting: all have one thread.
+        tokio::task::coop::consume_budget().await;
         tokio::select! {
             ready = socket.readable() => if ready.is_err() { return },
             Some(ended) = answering.join_next() => {
@@ -83,6 +85,7 @@ pub(super) async fn carry(socket: Arc<UdpSocket>, backend: SocketAddr) {
 /// Brings answers back until none comes.
 async fn answer(socket: Arc<UdpSocket>, client: Client, way: Arc<UdpSocket>) -> Client {
     while let Ok(Ok(())) = tokio::time::timeout(IDLE, way.readable()).await {
+        tokio::task::coop::consume_budget().await;
         BUFFER.with_borrow_mut(|buffer| {
             // A refusal (ICMP) is no end: the container's program may yet begin to listen.
             if let Ok(length) = way.try_recv(buffer) {
